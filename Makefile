@@ -1,0 +1,44 @@
+# One verb each. `make book` and `make test` are all that a reader needs; `make` lists the rest.
+PY := .venv/bin/python
+TOOLS := nbs/_tools
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export TQDM_DISABLE ?= 1
+
+help:      ## list these targets
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+
+book: data  ## run every chapter on the real data and build the site from those runs into _docs/
+	@rm -rf _proc/nbs
+	@$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs
+	@$(PY) $(TOOLS)/build_site.py _proc/nbs
+
+test: data  ## check everything that CI checks
+	@sh $(TOOLS)/setup.sh browser
+	@$(PY) -m pytest -q tests
+
+lab: data  ## open the chapters in JupyterLab
+	@$(PY) -m jupyterlab nbs
+
+docs: setup  ## build the site from the committed outputs, in seconds
+	@$(PY) $(TOOLS)/build_site.py nbs
+
+bench: data  ## measure again what bench/ records, and keep the results
+	@$(PY) bench/run.py
+
+prepare: data  ## after an edit: export, refresh the outputs (FLAGS=timing: measured times too), clean, write README.md
+	@nbdev_export
+	@$(PY) $(TOOLS)/run_notebooks.py --flags "$(FLAGS)" --write
+	@nbdev_clean
+	@$(PY) $(TOOLS)/build_readme.py
+
+data: setup  ## get Fashion-MNIST: from the cache, a download, or Debian's package
+	@sh $(TOOLS)/setup.sh data
+
+setup:     ## make .venv with everything in it
+	@sh $(TOOLS)/setup.sh venv
+
+clean:     ## remove what was built (.venv and the data stay)
+	@rm -rf _docs _proc .pytest_cache *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: help book test lab docs bench prepare data setup clean

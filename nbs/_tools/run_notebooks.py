@@ -1,0 +1,73 @@
+"""Run the chapters, each in a Jupyter kernel of its own, with a line of progress for each.
+
+    python nbs/_tools/run_notebooks.py [--flags timing] [--write | --out FOLDER] [nbs/00_data.ipynb ...]
+
+A cell marked with a test flag of settings.ini (`tst_flags`) that --flags does not name is not run: it keeps its outputs.
+"""
+import argparse
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbdev.config import get_config
+
+cfg = get_config()
+
+
+class Client(NotebookClient):
+    "A notebook client that leaves out the cells with a flag in `skip`."
+    skip = frozenset()
+
+    async def async_execute_cell(self, cell, cell_index, **kwargs):
+        if self.skip & set(re.findall(r"(?m)^#\|\s*([\w-]+)", cell.source)):
+            return cell
+        return await super().async_execute_cell(cell, cell_index, **kwargs)
+
+
+def run(path, flags=()):
+    "The notebook at `path` with fresh outputs; raises where a cell does."
+    os.environ.update(TQDM_DISABLE="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    nb = nbformat.read(path, as_version=4)
+    client = Client(nb, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True,
+                    extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(Path(path).parent)}})
+    client.skip = frozenset(cfg.tst_flags.split()) - set(flags)
+    client.execute()
+    return nb
+
+
+def chapters():
+    return sorted(p for p in cfg.nbs_path.glob("*.ipynb") if not p.name.startswith("_"))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("paths", nargs="*", type=Path)
+    p.add_argument("--flags", default="", help="test flags whose cells are run too")
+    p.add_argument("--write", action="store_true", help="keep the outputs in the notebooks themselves")
+    p.add_argument("--out", type=Path, help="write the whole book, freshly run, into this folder")
+    a = p.parse_args()
+    if a.out:
+        shutil.copytree(cfg.nbs_path, a.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_*", ".*"))
+    failed = 0
+    for path in a.paths or chapters():
+        start = time.time()
+        try:
+            nb = run(path, a.flags.split())
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
+            print(f"FAILED {path.name}\n{e}", file=sys.stderr, flush=True)
+            failed += 1
+            continue
+        print(f"ran {path.name:24} {time.time() - start:5.1f} s", flush=True)
+        if a.write or a.out:
+            nbformat.write(nb, a.out / path.name if a.out else path)
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

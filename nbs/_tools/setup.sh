@@ -1,0 +1,63 @@
+#!/bin/sh
+# What a machine needs, each part only if it is missing:  setup.sh venv | data | browser
+set -eu
+cd "$(dirname "$0")/../.."
+py=.venv/bin/python
+
+fail() { printf '%s\n' "$@" >&2; exit 1; }
+
+apt() { # install Debian packages where that is allowed; quiet unless it fails
+    command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; else return 1; fi
+    log=$(mktemp)
+    echo "installing $* with apt-get"
+    { $sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends "$@"; } >"$log" 2>&1 ||
+        { tail -n 5 "$log" >&2; rm -f "$log"; return 1; }
+    rm -f "$log"
+}
+
+compiler() { # annoy ships as source
+    printf '#include <Python.h>\n' | c++ -x c++ -fsyntax-only -I"$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" - 2>/dev/null
+}
+
+venv() {
+    stamp=.venv/installed
+    [ -e $stamp ] && [ $stamp -nt settings.ini ] && [ $stamp -nt setup.py ] && [ $stamp -nt .github/constraints.txt ] && $py -c '' 2>/dev/null && return
+    command -v python3 >/dev/null || apt python3 || fail "Python 3.11 or newer is needed: install python3."
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || command -v uv >/dev/null ||
+        fail "Python 3.11 or newer is needed; python3 here is $(python3 -V). Install a newer one, or uv, which brings its own."
+    compiler || apt g++ python3-dev || fail "A C++ compiler and Python's headers are needed: apt-get install g++ python3-dev"
+    echo "installing into .venv"
+    [ -x $py ] && $py -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+        rm -rf .venv
+        if command -v uv >/dev/null; then uv venv -q --python '>=3.11' .venv
+        else python3 -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; apt python3-venv && python3 -m venv .venv; } ||
+            fail "python3 -m venv does not work here: apt-get install python3-venv"
+        fi
+    }
+    if command -v uv >/dev/null; then uv=uv
+    elif $py -m pip install -q --disable-pip-version-check uv 2>/dev/null; then uv=.venv/bin/uv
+    else uv=; fi
+    if [ "$uv" ]; then VIRTUAL_ENV=.venv $uv pip install -q -c .github/constraints.txt -e '.[dev]'
+    else $py -m pip install -q --disable-pip-version-check -c .github/constraints.txt -e '.[dev]'; fi
+    [ -e .git ] && .venv/bin/nbdev_install_hooks >/dev/null 2>&1 || true
+    touch $stamp
+}
+
+data() {
+    load() { $py -c 'from fashion_proto.data import load_fashion_mnist; load_fashion_mnist()'; }
+    log=$(mktemp)
+    load 2>"$log" || { apt dataset-fashion-mnist && load; } || { cat "$log" >&2; rm -f "$log"; exit 1; }
+    rm -f "$log"
+}
+
+browser() { # the tests say which pages they skip where there is none; CI may not skip
+    for b in "${CHROMIUM:-}" chromium chromium-browser google-chrome; do
+        [ "$b" ] && command -v "$b" >/dev/null && return
+    done
+    apt chromium && return
+    [ "${CI:-}" != true ] || fail "The tests of the pages need Chromium: apt-get install chromium"
+    echo "no Chromium and no right to install it: the tests of the pages will be skipped"
+}
+
+"$1"
