@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LABELS', 'MIRRORS', 'read_idx', 'LabelledImages', 'read_csv', 'load_fashion_mnist', 'as_float']
 
-# %% ../nbs/00_data.ipynb #bdd8f63c
+# %% ../nbs/00_data.ipynb #82aee2dc
 import gzip
 import hashlib
 import math
 import os
+import tempfile
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -33,19 +34,20 @@ def _payload(path):
     except (EOFError, OSError, zlib.error) as e:
         raise ValueError(f'{path} is not a whole gzip file: {e}') from None
 
-# %% ../nbs/00_data.ipynb #b20fec41
+# %% ../nbs/00_data.ipynb #d72ed1eb
 _IDX_TYPES = {8: '>u1', 9: '>i1', 11: '>i2', 12: '>i4', 13: '>f4', 14: '>f8'}
 
 def _parse_idx(data, path):
     "The array in `data`, the unpacked bytes of the IDX file at `path`."
     if len(data) < 4 or data[:2] != b'\0\0' or data[2] not in _IDX_TYPES or data[3] == 0:
-        raise ValueError(f'{path} is no IDX file: it must start with 00 00, a type of number (08 to 0e) and the number '
-                         f'of dimensions, but starts with {data[:4].hex(" ") or "nothing"}')
+        raise ValueError(f'{path} is no IDX file: it must start with 00 00, a type of number (08 to 0e) '
+                         f'and a number of dimensions, got {data[:4].hex(" ") or "nothing"}')
     dtype, start = np.dtype(_IDX_TYPES[data[2]]), 4 + 4*data[3]
     shape = tuple(int.from_bytes(data[i:i+4], 'big') for i in range(4, start, 4))
     promised, follow = math.prod(shape) * dtype.itemsize, len(data) - start
     if follow != promised:
-        raise ValueError(f'{path} has a header for {promised} bytes, shape {shape}, but {max(follow, 0)} bytes follow it')
+        raise ValueError(f'{path} has a header for {promised} bytes, shape {shape}, '
+                         f'but {max(follow, 0)} bytes follow it')
     return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder('='))
 
 # %% ../nbs/00_data.ipynb #19bc0e1a
@@ -75,7 +77,7 @@ def read_idx(path):
     """
     return _parse_idx(_payload(path), path)
 
-# %% ../nbs/00_data.ipynb #2b0d2500
+# %% ../nbs/00_data.ipynb #38ead8df
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages:
     """Images and their labels, in the same order.
@@ -104,9 +106,12 @@ class LabelledImages:
     def __post_init__(self):
         images = np.asarray(self.images)
         labels = self.labels if isinstance(self.labels, pd.Categorical) else pd.Categorical(self.labels)
-        if images.ndim < 2: raise ValueError(f'images must have 2 dimensions or more, got shape {images.shape}')
-        if len(labels) != len(images): raise ValueError(f'labels must be as many as images, {len(images)}, got {len(labels)}')
-        if (labels.codes < 0).any(): raise ValueError(f'labels must not be missing, got {(labels.codes < 0).sum()} that are')
+        if images.ndim < 2:
+            raise ValueError(f'images must have 2 dimensions or more, got shape {images.shape}')
+        if len(labels) != len(images):
+            raise ValueError(f'labels must be as many as images, {len(images)}, got {len(labels)}')
+        if (labels.codes < 0).any():
+            raise ValueError(f'labels must not be missing, got {(labels.codes < 0).sum()} that are')
         object.__setattr__(self, 'images', images)
         object.__setattr__(self, 'labels', labels)
 
@@ -118,8 +123,8 @@ class LabelledImages:
 
     def __repr__(self):
         size = ' x '.join(map(str, self.images.shape[1:]))
-        return (f'{len(self)} images of {size}, {self.images.dtype}, with {len(self.labels.categories)} labels'
-                + (f'\n{self.source}' if self.source else ''))
+        return (f'{len(self)} images of {size}, {self.images.dtype}, '
+                f'with {len(self.labels.categories)} labels\n{self.source}').rstrip()
 
     def frame(self):
         """The images as a table: a column `label` with the label's code, then `pixel1`, `pixel2`, ... row by row.
@@ -156,31 +161,35 @@ class LabelledImages:
             `valid_fraction` is not between 0 and 1, or leaves a part empty.
         """
         from sklearn.model_selection import train_test_split
-        if not 0 < valid_fraction < 1: raise ValueError(f'valid_fraction must be between 0 and 1, got {valid_fraction!r}')
+        if not 0 < valid_fraction < 1:
+            raise ValueError(f'valid_fraction must be between 0 and 1, got {valid_fraction!r}')
         parts = train_test_split(np.arange(len(self)), test_size=valid_fraction, random_state=random_state,
                                  stratify=self.labels.codes if stratify else None)
         return tuple(self[np.sort(rows)] for rows in parts)
 
-# %% ../nbs/00_data.ipynb #2521fd63
+# %% ../nbs/00_data.ipynb #072d5464
 def _small_numbers(text, n_columns):
     "The `n_columns` numbers from 0 to 255 on each line of `text`, or None if it holds anything else."
     padded = np.frombuffer(b',,,' + text, np.uint8)
     text = padded[3:]
-    ends, lines = np.flatnonzero(text < ord('0')), np.flatnonzero(text == ord('\n'))   # in ASCII, commas come before digits
-    if len(ends) != len(lines)*n_columns or (ends[n_columns-1::n_columns] != lines).any(): return None
+    ends = np.flatnonzero(text < ord('0'))       # commas and line ends come before the digits in ASCII
+    lines = np.flatnonzero(text == ord('\n'))
+    if not len(lines) or len(ends) != len(lines)*n_columns: return None
+    if (ends[n_columns-1::n_columns] != lines).any(): return None
     ones, tens, hundreds = (padded[i:][ends] - np.uint8(ord('0')) for i in (2, 1, 0))
     two = tens < 10
     three = two & (hundreds < 10)
-    n_digits = len(ends) + np.count_nonzero(two) + np.count_nonzero(three)
-    if ones.max() > 9 or n_digits + len(lines) + np.count_nonzero(text == ord(',')) != len(text): return None
+    known = len(ends) + np.count_nonzero(two) + np.count_nonzero(three)
+    known += len(lines) + np.count_nonzero(text == ord(','))
+    if ones.max() > 9 or known != len(text): return None
     hundreds *= three
     small = ones + tens*two*np.uint8(10)
-    value = small + hundreds*np.uint8(100)                                              # wraps round above 255
+    value = small + hundreds*np.uint8(100)       # above 255 this wraps round and becomes less than small
     return None if hundreds.max() > 2 or (value < small).any() else value.reshape(-1, n_columns)
 
-# %% ../nbs/00_data.ipynb #6eb6a2c9
+# %% ../nbs/00_data.ipynb #f99d8eef
 def _lines(path, start, stop, longest=4096):
-    "The lines of the file at `path` that begin at a byte from `start` to before `stop`, and where the first begins."
+    "The lines of a file that begin at a byte from `start` to before `stop`, and where the first begins."
     with open(path, 'rb', buffering=0) as f:
         f.seek(start - 1)
         text = f.read(stop - start + longest)
@@ -189,9 +198,9 @@ def _lines(path, start, stop, longest=4096):
     if b'\r' in text: text = text.replace(b'\r\n', b'\n')
     return start - 1 + first, text + b'\n' if text else text
 
-# %% ../nbs/00_data.ipynb #8e9c2fb7
+# %% ../nbs/00_data.ipynb #3af65b85
 def _complain(path, begin, text, columns):
-    "Raise for the first line of `text`, which begins at byte `begin` of the file at `path`, that is not as it should be."
+    "Raise for the first bad line of `text`, which begins at byte `begin` of the file at `path`."
     with open(path, 'rb') as f: first = f.read(begin).count(b'\n') + 1
     for number, line in enumerate(text.decode(errors='replace').splitlines(), first):
         fields = line.split(',')
@@ -200,13 +209,14 @@ def _complain(path, begin, text, columns):
         for column, field in zip(columns, fields):
             most = 9 if column == 'label' else 255
             if not (field.isascii() and field.isdigit() and len(field) <= 3 and int(field) <= most):
-                raise ValueError(f'{path}, line {number}: {column} must be a whole number from 0 to {most}, got {field!r}')
+                raise ValueError(f'{path}, line {number}: {column} must be a whole number '
+                                 f'from 0 to {most}, got {field!r}')
 
-# %% ../nbs/00_data.ipynb #c2c4e9bf
+# %% ../nbs/00_data.ipynb #d24058fe
 _COLUMNS = ['label', *(f'pixel{i}' for i in range(1, 785))]
 
 def _read_block(path, start, stop, columns):
-    "Labels and pixels on the lines of the file at `path` that begin at a byte from `start` to before `stop`."
+    "Labels and pixels on the lines of a file that begin at a byte from `start` to before `stop`."
     begin, text = _lines(path, start, stop)
     if not text: return np.empty(0, np.uint8), np.empty((0, 784), np.uint8)
     table = _small_numbers(text, len(columns))
@@ -214,7 +224,7 @@ def _read_block(path, start, stop, columns):
     if columns != _COLUMNS: table = table[:, [columns.index(c) for c in _COLUMNS]]
     return table[:, 0].copy(), table[:, 1:].copy()   # copies, so that the table can go
 
-# %% ../nbs/00_data.ipynb #23d27465
+# %% ../nbs/00_data.ipynb #bc7705fa
 def read_csv(path):
     """The images in a CSV file of Kaggle's Fashion-MNIST, several times faster than `pandas.read_csv`.
 
@@ -237,20 +247,23 @@ def read_csv(path):
         a label is not one from 0 to 9. The message names the line and the column.
     """
     with open(path, 'rb') as f:
-        columns = [c.strip(' "') for c in f.readline().decode('utf-8-sig', errors='replace').strip().split(',')]
-        header, size, step = f.tell(), os.path.getsize(path), 2**19
+        header = f.readline()
+    columns = [c.strip(' "') for c in header.decode('utf-8-sig', errors='replace').strip().split(',')]
     if sorted(columns) != sorted(_COLUMNS):
-        missing, other = sorted(set(_COLUMNS) - set(columns)), [c for c in columns if c not in _COLUMNS or columns.count(c) > 1]
+        missing = [c for c in _COLUMNS if c not in columns]
+        other = [c for c in columns if c not in _COLUMNS or columns.count(c) > 1]
         raise ValueError(f'{path} must have the columns label and pixel1 to pixel784, once each; '
                          f'{len(missing)} missing {missing[:3]}, {len(other)} unknown or repeated {other[:3]}')
-    np.empty(2**24, np.uint8)   # freed at once, it teaches glibc to keep blocks of memory for the next: half the time
+    np.empty(2**24, np.uint8)   # freed at once, it teaches glibc to keep memory for the next block: half the time
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        blocks = list(pool.map(lambda start: _read_block(path, start, start + step, columns), range(header, size, step)))
-    if not sum(len(codes) for codes, _ in blocks): raise ValueError(f'{path} must have a row for each image, got only a header')
-    codes, pixels = map(np.concatenate, zip(*blocks))
-    return LabelledImages(pixels.reshape(-1, 28, 28), pd.Categorical.from_codes(codes, LABELS), f'CSV {path}')
+        read = lambda start: _read_block(path, start, start + 2**19, columns)
+        blocks = list(pool.map(read, range(len(header), os.path.getsize(path), 2**19)))
+    codes, pixels = map(np.concatenate, zip(*blocks)) if blocks else ([], [])
+    if len(codes) == 0: raise ValueError(f'{path} must have a row for each image, got only a header')
+    labels = pd.Categorical.from_codes(codes, LABELS)
+    return LabelledImages(pixels.reshape(-1, 28, 28), labels, f'CSV file {path}')
 
-# %% ../nbs/00_data.ipynb #7c4ec649
+# %% ../nbs/00_data.ipynb #8689c182
 _PAYLOADS = {'train-images-idx3-ubyte': 'f4a8712d7a061bf5bd6d2ca38dc4d50a',
              'train-labels-idx1-ubyte': '9018921c3c673c538a1fc5bad174d6f9',
              't10k-images-idx3-ubyte': '8181f5470baa50b63fa0f6fddb340f0a',
@@ -261,11 +274,11 @@ def _verified(path, name):
     data = _payload(path)
     array, found = _parse_idx(data, path), hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != _PAYLOADS[name]:
-        raise ValueError(f'{path} is not Fashion-MNIST: the MD5 of its unpacked bytes must be {_PAYLOADS[name]}, got {found}; '
-                         "other data, such as MNIST's digits, come under the same file name")
+        raise ValueError(f'{path} is not Fashion-MNIST: the MD5 of its unpacked bytes must be {_PAYLOADS[name]}, '
+                         f"got {found}; other data, such as MNIST's digits, come under the same file name")
     return array
 
-# %% ../nbs/00_data.ipynb #ef735010
+# %% ../nbs/00_data.ipynb #d36462a9
 _CSV = ('fashion-mnist_train.csv', 'fashion-mnist_test.csv')
 
 def _load_csv(files, place):
@@ -275,17 +288,17 @@ def _load_csv(files, place):
         counts = np.bincount(data.labels.codes, minlength=10)
         if (counts != each).any():
             raise ValueError(f'{path} must have {each} images of each label 0 to 9, got {counts.tolist()}')
-        yield LabelledImages(data.images, data.labels, f"Kaggle's CSV, the release before 31 August 2017, from {place}")
-    warnings.warn(f'{place} holds the CSV pair, which has the EARLIER release of Fashion-MNIST, with duplicates '
-                  'inside and across train and test; figures differ a little from those of the official files', stacklevel=4)
+        yield LabelledImages(data.images, data.labels, f"Kaggle's CSV (the earlier release) from {place}")
+    warnings.warn(f"{place} has Kaggle's CSV pair, which is the earlier release of Fashion-MNIST: a few images are "
+                  'duplicates, and figures differ a little from those of the official files', stacklevel=4)
 
-# %% ../nbs/00_data.ipynb #f545bc98
+# %% ../nbs/00_data.ipynb #3c7fbab2
 def _files(folder, names):
     "The paths, by name, of those files in `folder` that are there, plain or with `.gz`."
     return {n: p for n in names for p in (Path(folder, n + '.gz'), Path(folder, n)) if p.is_file()}
 
 def _load_folder(folder):
-    "`(train, test)` from the files in `folder`; FileNotFoundError if some are not there, ValueError if they are not right."
+    "`(train, test)` from the files in `folder`; FileNotFoundError if it lacks some, ValueError if they are wrong."
     folder = Path(folder).expanduser()
     if not folder.is_dir(): raise FileNotFoundError(f'{folder} is not a folder')
     idx, csv = _files(folder, _PAYLOADS), _files(folder, _CSV)
@@ -299,29 +312,35 @@ def _load_folder(folder):
     names = _PAYLOADS if idx or not csv else _CSV
     raise FileNotFoundError(f'{folder} lacks ' + ', '.join(n for n in names if n not in idx | csv))
 
-# %% ../nbs/00_data.ipynb #cf07a789
+# %% ../nbs/00_data.ipynb #d35ff673
+# Tried in this order; put another in front with MIRRORS.insert(0, url)
 MIRRORS = ['http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
            'https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/',
-           'https://storage.googleapis.com/tensorflow/tf-keras-datasets/']   # tried in this order; change it in place
+           'https://storage.googleapis.com/tensorflow/tf-keras-datasets/']
 
 def _download(cache):
-    "Fill the folder `cache` with those official files that it lacks, from the first mirror that gives each."
+    "Fill the folder `cache` with the official files that it lacks, each from the first mirror that has it."
     import pooch
 
     def fetch(url, output_file, pup):
         pooch.HTTPDownloader(progressbar=True, timeout=20)(url, output_file, pup)
         _verified(output_file, url.rpartition('/')[2].removesuffix('.gz'))
 
+    try:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache): pass
+    except OSError as e: raise PermissionError(f'the cache {cache} cannot be written: {e}') from None
     pooch.get_logger().setLevel('WARNING')
     for name in _PAYLOADS.keys() - _files(cache, _PAYLOADS).keys():
         failures = []
         for mirror in MIRRORS:
-            try: pooch.retrieve(f'{mirror.rstrip("/")}/{name}.gz', known_hash=None, fname=name + '.gz', path=cache, downloader=fetch)
+            url = f'{mirror.rstrip("/")}/{name}.gz'
+            try: pooch.retrieve(url, known_hash=None, fname=f'{name}.gz', path=cache, downloader=fetch)
             except (OSError, ValueError) as e: failures.append(f'{mirror}: {type(e).__name__}: {e}')
             else: break
         else: raise ConnectionError('; '.join(failures))
 
-# %% ../nbs/00_data.ipynb #e4b1176b
+# %% ../nbs/00_data.ipynb #917b4374
 _DEBIAN = Path('/usr/share/datasets/fashion-mnist')
 
 _HELP = """Fashion-MNIST was not found and could not be fetched. Tried:
@@ -329,10 +348,10 @@ _HELP = """Fashion-MNIST was not found and could not be fetched. Tried:
 Any one of these will do:
   - `make data` in a clone of the book;
   - on Debian or Ubuntu, `apt-get install dataset-fashion-mnist`;
-  - put the four files of https://github.com/zalandoresearch/fashion-mnist (folder data/fashion), or Kaggle's pair of CSV files,
-    into a folder, and give that folder as `path` or in the environment variable FASHION_MNIST_DIR."""
+  - put the four files of https://github.com/zalandoresearch/fashion-mnist (folder data/fashion), or Kaggle's
+    pair of CSV files, into a folder, and name it by `path` or the environment variable FASHION_MNIST_DIR."""
 
-# %% ../nbs/00_data.ipynb #8501dc63
+# %% ../nbs/00_data.ipynb #f5d8639b
 def load_fashion_mnist(path=None):
     """Fashion-MNIST, verified: 60 000 images to learn from and 10 000 to test on.
 
@@ -372,19 +391,20 @@ def load_fashion_mnist(path=None):
         try: return _load_folder(named)
         except FileNotFoundError as e:
             where = 'environment variable FASHION_MNIST_DIR' if path is None else 'path'
-            raise FileNotFoundError(f"{where} must name a folder with the four IDX files or Kaggle's CSV pair, "
-                                    f'got {str(named)!r}: {e}') from None
+            raise FileNotFoundError(f"{where} must name a folder with the four IDX files or Kaggle's "
+                                    f'CSV pair, got {str(named)!r}: {e}') from None
     cache, tried = platformdirs.user_cache_path('fashion_proto'), []
     for place, folder in ('the cache', cache), ("Debian's package", _DEBIAN):
         try: return _load_folder(folder)
         except FileNotFoundError as e: tried.append(f'  - {place}: {e}')
-        except ValueError as e: raise ValueError(f'{place} is damaged; remove the file named, and it can be fetched again: {e}') from None
+        except ValueError as e:
+            raise ValueError(f'{place} is damaged; remove the file, and it can be fetched again: {e}') from None
     try: _download(cache)
     except OSError as e: tried.append(f'  - download: {e}')
     else: return _load_folder(cache)
     raise FileNotFoundError(_HELP.format('\n'.join(tried)))
 
-# %% ../nbs/00_data.ipynb #46ec6f97
+# %% ../nbs/00_data.ipynb #ee4136bc
 def as_float(images):
     """The pixels as fractions of full ink.
 
@@ -406,8 +426,10 @@ def as_float(images):
         A pixel is out of range or not a number.
     """
     images = np.asarray(images)
-    if images.dtype.kind not in 'uif': raise TypeError(f'images must be integers or floats, got dtype {images.dtype}')
+    if images.dtype.kind not in 'uif':
+        raise TypeError(f'images must be integers or floats, got dtype {images.dtype}')
     full = 1 if images.dtype.kind == 'f' else 255
     if images.size and not (images.min() >= 0 and images.max() <= full):
-        raise ValueError(f'images of dtype {images.dtype} must be from 0 to {full}, got {images.min()} to {images.max()}')
+        raise ValueError(f'images of dtype {images.dtype} must be from 0 to {full}, '
+                         f'got {images.min()} to {images.max()}')
     return images.astype(np.float32) / np.float32(full)

@@ -9,23 +9,25 @@ __all__ = ['find_duplicates', 'count_duplicates']
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/02_duplicates.ipynb #b096d2dd
+# %% ../nbs/02_duplicates.ipynb #3e4e92ef
 def _rows_by_bytes(images, kind):
     "The row numbers of `images`, once of dtype `kind`, grouped by the bytes of the image."
     groups = {}
-    plus = np.ascontiguousarray(images).astype(kind) + np.zeros((), kind)    # so that -0.0 becomes 0.0, its equal
-    for row, image in enumerate(plus): groups.setdefault(image.tobytes(), []).append(row)
+    images = images.astype(kind) + np.zeros((), kind)      # so that -0.0 becomes 0.0, its equal
+    for row, image in enumerate(images): groups.setdefault(image.tobytes(), []).append(row)
     return groups
 
 def _checked(images, name):
     "`images` as an array of numbers with a row for each image."
     images = np.asarray(images)
-    if images.ndim < 2: raise ValueError(f'{name} must have 2 dimensions or more, a row for each image, got shape {images.shape}')
+    if images.ndim < 2:
+        raise ValueError(f'{name} must have 2 dimensions or more, a row for each image, got shape {images.shape}')
     if images.dtype.kind not in 'buif': raise TypeError(f'{name} must be numbers, got dtype {images.dtype}')
-    if images.dtype.kind == 'f' and np.isnan(images).any(): raise ValueError(f'{name} must not hold NaN, which equals nothing')
+    if images.dtype.kind == 'f' and np.isnan(images).any():
+        raise ValueError(f'{name} must not hold NaN, which equals nothing, got {np.isnan(images).sum()} of them')
     return images
 
-# %% ../nbs/02_duplicates.ipynb #e2142487
+# %% ../nbs/02_duplicates.ipynb #c919fed5
 def find_duplicates(images, other=None):
     """Groups of images that are equal, pixel for pixel.
 
@@ -58,14 +60,15 @@ def find_duplicates(images, other=None):
         return [np.array(rows) for rows in _rows_by_bytes(images, images.dtype).values() if len(rows) > 1]
     other = _checked(other, 'other')
     if images.shape[1:] != other.shape[1:]:
-        raise ValueError(f'other must have images of shape {images.shape[1:]} like images, got {other.shape[1:]}')
+        raise ValueError(f'other must hold images of shape {images.shape[1:]}, as images does, '
+                         f'got {other.shape[1:]}')
     kind = np.result_type(images, other)
     ours, theirs = _rows_by_bytes(images, kind), _rows_by_bytes(other, kind)
     return [(np.array(rows), np.array(theirs[key])) for key, rows in ours.items() if key in theirs]
 
-# %% ../nbs/02_duplicates.ipynb #f9b48ad7
+# %% ../nbs/02_duplicates.ipynb #be1f534b
 def count_duplicates(train, test):
-    """How many images are repeated within each set and across both, and how many of the repeats disagree on the label.
+    """How many images are repeated within and across two sets, and how many repeats disagree on the label.
 
     Parameters
     ----------
@@ -84,12 +87,12 @@ def count_duplicates(train, test):
     ValueError, TypeError
         As `find_duplicates`.
     """
-    rows = {}
-    for name, part in ('within train', train), ('within test', test):
-        labels = np.asarray(part.labels)
-        groups = find_duplicates(part.images)
-        rows[name] = sum(len(g) - 1 for g in groups), sum((labels[g[1:]] != labels[g[0]]).sum() for g in groups)
+    def count(labels, others, groups):     # a group: the row of the first image, and the rows that repeat it
+        return (sum(len(repeats) for _, repeats in groups),
+                sum((others[repeats] != labels[first]).sum() for first, repeats in groups))
+
     ours, theirs = np.asarray(train.labels), np.asarray(test.labels)
-    groups = find_duplicates(train.images, test.images)
-    rows['across'] = sum(len(t) for _, t in groups), sum((theirs[t] != ours[r[0]]).sum() for r, t in groups)
-    return pd.DataFrame.from_dict(rows, orient='index', columns=['repeats', 'conflicts']).astype(int)
+    rows = [count(ours, ours, [(g[0], g[1:]) for g in find_duplicates(train.images)]),
+            count(theirs, theirs, [(g[0], g[1:]) for g in find_duplicates(test.images)]),
+            count(ours, theirs, [(g[0], h) for g, h in find_duplicates(train.images, test.images)])]
+    return pd.DataFrame(rows, ['within train', 'within test', 'across'], ['repeats', 'conflicts'], dtype=int)

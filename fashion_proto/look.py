@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import matplotlib.pyplot as plt
 
-# %% ../nbs/01_look.ipynb #fe14cd19
+# %% ../nbs/01_look.ipynb #29b61040
 def show_data(data, figsize=None, ax=None, formatter='{}', vmin=None, vmax=None):
     """Draw a small array as an image, each value written in its cell.
 
@@ -38,7 +38,7 @@ def show_data(data, figsize=None, ax=None, formatter='{}', vmin=None, vmax=None)
     """
     data = np.asarray(data)
     if data.ndim != 2: raise ValueError(f'data must have 2 dimensions, got shape {data.shape}')
-    if ax is None: ax = plt.subplots(figsize=figsize or (0.55 * data.shape[1], 0.45 * data.shape[0]))[1]
+    if ax is None: ax = plt.subplots(figsize=figsize or (0.55*data.shape[1], 0.45*data.shape[0]))[1]
     write = formatter if callable(formatter) else formatter.format
     ax.imshow(data, cmap='Greys', vmin=vmin, vmax=vmax, aspect='auto')
     for (row, column), value in np.ndenumerate(data):
@@ -46,7 +46,7 @@ def show_data(data, figsize=None, ax=None, formatter='{}', vmin=None, vmax=None)
     ax.set(xticks=[], yticks=[])
     return ax
 
-# %% ../nbs/01_look.ipynb #6c5c4983
+# %% ../nbs/01_look.ipynb #a128052b
 def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None, random_state=0):
     """A grid of images, all on one grey scale from no ink to full ink.
 
@@ -80,22 +80,25 @@ def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None,
     """
     data = np.asarray(data)
     if data.ndim != 3 and data.shape[3:] != (3,):
-        raise ValueError(f'data must be images, shape (n, height, width) or (n, height, width, 3), got {data.shape}')
+        raise ValueError('data must be images, shape (n, height, width) or (n, height, width, 3), '
+                         f'got shape {data.shape}')
     if labels is not None and len(labels) != len(data):
         raise ValueError(f'labels must be as many as the images, {len(data)}, got {len(labels)}')
     places = nrows * ncols
     if indices is None: indices = np.random.default_rng(random_state).permutation(len(data))[:places]
-    if len(indices) > places: raise ValueError(f'indices must be at most nrows * ncols = {places}, got {len(indices)}')
+    if len(indices) > places:
+        raise ValueError(f'indices must be at most nrows * ncols = {places}, got {len(indices)}')
     titles = [''] * len(indices) if labels is None else np.asarray(labels)[indices]
     if figsize is None: figsize = (1.1 * ncols, (1.1 if labels is None else 1.35) * nrows)
+    full = 255 if data.dtype.kind in 'ui' else 1
     fig, axes = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='compressed')
     for ax in axes.flat: ax.axis('off')
     for ax, image, title in zip(axes.flat, data[indices], titles):
-        ax.imshow(image, cmap='Greys', interpolation='nearest', vmin=0, vmax=255 if data.dtype.kind in 'ui' else 1)
+        ax.imshow(image, cmap='Greys', interpolation='nearest', vmin=0, vmax=full)
         ax.set_title(title, fontsize=10)
     return fig, axes
 
-# %% ../nbs/01_look.ipynb #fb1313c2
+# %% ../nbs/01_look.ipynb #d3c676cb
 def confusion_counts(y_true, y_pred, labels=None):
     """How often each label was given each prediction.
 
@@ -104,7 +107,8 @@ def confusion_counts(y_true, y_pred, labels=None):
     y_true, y_pred : array-like, shape (n,)
         What the images are, and what they were taken for.
     labels : sequence, optional
-        The labels, in the order of the table; by default the categories of `y_true` where it is categorical, or else all that occur, sorted.
+        The labels, in the order of the table; by default the categories of `y_true` where it is categorical, or
+        else all that occur, sorted.
 
     Returns
     -------
@@ -116,19 +120,22 @@ def confusion_counts(y_true, y_pred, labels=None):
     ValueError
         There is not one prediction for each label, or one of either is not among `labels`.
     """
-    if len(y_true) != len(y_pred): raise ValueError(f'y_pred must be as many as y_true, {len(y_true)}, got {len(y_pred)}')
+    if len(y_true) != len(y_pred):
+        raise ValueError(f'y_pred must be as many as y_true, {len(y_true)}, got {len(y_pred)}')
     if labels is None: labels = getattr(y_true, 'categories', None)
     if labels is None: labels = np.unique(np.concatenate([np.asarray(y_true), np.asarray(y_pred)]))
     index = pd.Index(labels)
     rows, columns = index.get_indexer(np.asarray(y_true)), index.get_indexer(np.asarray(y_pred))
     for name, given, codes in ('y_true', y_true, rows), ('y_pred', y_pred, columns):
-        if (codes < 0).any(): raise ValueError(f'{name} must be among labels {list(labels)}, got {np.asarray(given)[codes < 0].tolist()[0]!r}')
+        if (codes < 0).any():
+            stranger = np.asarray(given)[codes < 0].tolist()[0]
+            raise ValueError(f'{name} must be among labels {list(labels)}, got {stranger!r}')
     counts = np.bincount(rows * len(index) + columns, minlength=len(index)**2).reshape(len(index), -1)
     return pd.DataFrame(counts, index=index.rename('true'), columns=index.rename('predicted'))
 
-# %% ../nbs/01_look.ipynb #f0a5e2bc
+# %% ../nbs/01_look.ipynb #d3ee7c2f
 def plot_confusion_matrix(y_true, y_pred, figsize=(6.4, 5.6), labels=None, ax=None):
-    """Draw the counts of `confusion_counts`, with the total of each label and of each prediction beside its name.
+    """Draw the counts of `confusion_counts`, with the total of each row and column beside its name.
 
     Parameters
     ----------
@@ -152,10 +159,10 @@ def plot_confusion_matrix(y_true, y_pred, figsize=(6.4, 5.6), labels=None, ax=No
     if ax is None: ax = plt.subplots(figsize=figsize, layout='constrained')[1]
     ax.imshow(counts, cmap='Blues', vmin=0)
     for (row, column), n in np.ndenumerate(counts.to_numpy()):
-        dark = n > counts.to_numpy().max() / 2
-        ax.text(column, row, n if n else '', ha='center', va='center', fontsize=8, color='white' if dark else 'black')
-    names, places = [str(name) for name in counts.index], range(len(counts))
-    ax.set_xticks(places, [f'{name} ({n})' for name, n in zip(names, counts.sum(axis=0))], rotation=60, ha='right', rotation_mode='anchor')
-    ax.set_yticks(places, [f'{name} ({n})' for name, n in zip(names, counts.sum(axis=1))])
+        colour = 'white' if n > counts.to_numpy().max() / 2 else 'black'
+        ax.text(column, row, n or '', ha='center', va='center', fontsize=8, color=colour)
+    across, down = ([f'{name} ({n})' for name, n in counts.sum(axis=axis).items()] for axis in (0, 1))
+    ax.set_xticks(range(len(counts)), across, rotation=60, ha='right', rotation_mode='anchor')
+    ax.set_yticks(range(len(counts)), down)
     ax.set(xlabel='predicted', ylabel='true')
     return ax

@@ -1,0 +1,77 @@
+"""What several tests share: the data, the built site, a browser."""
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from fashion_proto.data import load_fashion_mnist
+
+matplotlib.use("Agg")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def fashion():
+    "`(train, test)`, the real ones."
+    return load_fashion_mnist()
+
+
+@pytest.fixture
+def serve():
+    "A function that serves with a handler class on this machine and gives the address; all stop at the end of the test."
+    servers = []
+
+    def start(handler):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    "The folder of the site, built from the committed outputs."
+    out = tmp_path_factory.mktemp("site") / "html"
+    subprocess.run([sys.executable, "nbs/_tools/build_site.py", "nbs", str(out)], cwd=ROOT, check=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    "The address of the site, served on this machine."
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "Headless Chromium; where there is none the test is skipped, but not in CI."
+    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    path = next((p for n in names if n and (p := shutil.which(n))), None)
+    if path is None:
+        if os.environ.get("CI") == "true": pytest.fail("CI needs Chromium: apt-get install chromium")
+        pytest.skip("no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+    flags = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+             "--disable-component-update --disable-sync").split()
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()

@@ -1,0 +1,74 @@
+"""The site in a real browser, wide and narrow, and its links."""
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from conftest import ROOT
+
+PAGES = ["index", "api", *sorted(p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))]
+
+
+class Links(HTMLParser):
+    "The ids of a page, and where it leads."
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.urls = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids |= {attrs.get("id"), attrs.get("name")}
+        self.urls += [attrs[k] for k in ("href", "src") if attrs.get(k)]
+
+
+def test_links_lead_somewhere(site):
+    found = {p: Links(p.read_text(encoding="utf-8")) for p in site.rglob("*.html")}
+    assert {f"{name}.html" for name in PAGES} <= {p.name for p in found}
+    bad = []
+    for path, page in found.items():
+        for url in page.urls:
+            if re.match(r"[a-z]+:|//", url): continue
+            file, anchor = urldefrag(unquote(url))
+            target = (path.parent / file.split("?")[0]).resolve() if file else path
+            if not target.exists(): bad.append((path.name, url))
+            elif anchor and target in found and anchor not in found[target].ids: bad.append((path.name, url))
+    assert not bad
+
+
+def test_readme_links_lead_somewhere():
+    for url in re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text()):
+        assert url.startswith(("http", "../../")) or (ROOT / url).exists(), url
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_pages(browser, pages, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    errors, outside = [], []
+    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.on("request", lambda r: None if r.url.startswith((pages, "data:", "blob:")) else outside.append(r.url))
+    for name in PAGES:
+        page.goto(f"{pages}/{name}.html", wait_until="load")
+        scroll, broken, unnamed = page.evaluate("""() => { const images = [...document.images];
+            return [document.documentElement.scrollWidth - innerWidth,
+                    images.filter(i => !i.complete || !i.naturalWidth).map(i => i.src), images.filter(i => !i.alt).map(i => i.src)] }""")
+        assert scroll <= 0, f"{name} scrolls sideways by {scroll} at {width}"
+        assert not broken and not unnamed, (name, broken, unnamed)
+    page.close()
+    assert not errors and not outside
+
+
+def test_search(browser, pages):
+    page = browser.new_page()
+    page.goto(f"{pages}/search.html?q=load_fashion_mnist")
+    page.wait_for_selector("#search-results li a")
+    hits = page.eval_on_selector_all("#search-results li a", "links => links.map(a => a.getAttribute('href'))")
+    page.close()
+    assert any("00_data.html" in h for h in hits) and any("api.html" in h for h in hits)
+
+
+def test_code_of_exported_functions_is_shown(site):
+    text = re.sub(r"<[^>]+>", "", (site / "00_data.html").read_text())
+    assert "def load_fashion_mnist(path=None):" in text and "#| export" not in text and "_read_block" in text
