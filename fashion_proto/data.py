@@ -351,7 +351,7 @@ Any one of these will do:
   - put the four files of https://github.com/zalandoresearch/fashion-mnist (folder data/fashion), or Kaggle's
     pair of CSV files, into a folder, and name it by `path` or the environment variable FASHION_MNIST_DIR."""
 
-# %% ../nbs/00_data.ipynb #f5d8639b
+# %% ../nbs/00_data.ipynb #13df941f
 def load_fashion_mnist(path=None):
     """Fashion-MNIST, verified: 60 000 images to learn from and 10 000 to test on.
 
@@ -398,7 +398,7 @@ def load_fashion_mnist(path=None):
         try: return _load_folder(folder)
         except FileNotFoundError as e: tried.append(f'  - {place}: {e}')
         except ValueError as e:
-            raise ValueError(f'{place} is damaged; remove the file, and it can be fetched again: {e}') from None
+            raise ValueError(f'{place} is damaged; remove the file and it can be fetched again: {e}') from e
     try: _download(cache)
     except OSError as e: tried.append(f'  - download: {e}')
     else: return _load_folder(cache)

@@ -307,7 +307,7 @@ def test_download_that_fails_leaves_no_part_and_can_go_on(official, fashion, now
 def test_damaged_cache_is_named(official, nowhere):
     nowhere.mkdir()
     for name in NAMES: (nowhere / f"{name}.gz").write_bytes((official / f"{name}.gz").read_bytes()[:1000])
-    with pytest.raises(ValueError, match="the cache is damaged; remove the file"): load_fashion_mnist()
+    with pytest.raises(ValueError, match="the cache is damaged; remove the file and"): load_fashion_mnist()
 
 
 def test_two_processes_fill_the_cache_at_once(official, serve, tmp_path):
