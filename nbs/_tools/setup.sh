@@ -30,16 +30,15 @@ venv() {
     echo "installing into .venv"
     [ -x $py ] && $py -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
         rm -rf .venv
-        if command -v uv >/dev/null; then uv venv -q --python '>=3.11' .venv
+        if command -v uv >/dev/null; then uv venv -q --seed --python '>=3.11' .venv
         else python3 -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; apt python3-venv && python3 -m venv .venv; } ||
             fail "python3 -m venv does not work here: apt-get install python3-venv"
         fi
     }
-    if command -v uv >/dev/null; then uv=uv
-    elif $py -m pip install -q --disable-pip-version-check uv 2>/dev/null; then uv=.venv/bin/uv
-    else uv=; fi
-    if [ "$uv" ]; then VIRTUAL_ENV=.venv $uv pip install -q -c .github/constraints.txt -e '.[dev]'
-    else $py -m pip install -q --disable-pip-version-check -c .github/constraints.txt -e '.[dev]'; fi
+    uv=$(command -v uv) || { $py -m pip install -q --disable-pip-version-check uv 2>/dev/null && uv=.venv/bin/uv; } || uv=
+    export UV_SYSTEM_CERTS=true   # trust what this machine trusts
+    wanted="-q -c .github/constraints.txt -e .[dev]"
+    { [ "$uv" ] && VIRTUAL_ENV=.venv "$uv" pip install $wanted; } || $py -m pip install --disable-pip-version-check $wanted
     [ -e .git ] && .venv/bin/nbdev_install_hooks >/dev/null 2>&1 || true
     touch $stamp
 }
