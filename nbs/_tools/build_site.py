@@ -15,7 +15,7 @@ out = Path(sys.argv[2] if len(sys.argv) > 2 else "_docs").resolve()
 
 with tempfile.TemporaryDirectory() as tmp:
     html = Path(tmp) / "html"   # myst-nb leaves a folder of its own beside it
-    if sphinx(["-b", "html", "--keep-going", "-q", "-c", str(here), "-d", f"{tmp}/doctrees", source, str(html)]):
+    if sphinx(["-b", "html", "-W", "--keep-going", "-q", "-c", str(here), "-d", f"{tmp}/doctrees", source, str(html)]):
         sys.exit(1)
     (html / ".nojekyll").touch()   # or GitHub Pages would drop the folders that start with _
     shutil.rmtree(out, ignore_errors=True)
