@@ -8,7 +8,7 @@ help:      ## list these targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
 
 book: data  ## run every chapter on the real data and build the site from those runs into _docs/
-	@rm -rf _proc/nbs
+	@rm -rf _proc
 	@$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs
 	@$(PY) $(TOOLS)/build_site.py _proc/nbs
 

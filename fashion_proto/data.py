@@ -77,7 +77,7 @@ def read_idx(path):
     """
     return _parse_idx(_payload(path), path)
 
-# %% ../nbs/00_data.ipynb #38ead8df
+# %% ../nbs/00_data.ipynb #74f68350
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages:
     """Images and their labels, in the same order.
@@ -119,6 +119,7 @@ class LabelledImages:
 
     def __getitem__(self, rows):
         if isinstance(rows, (int, np.integer)): return self.images[rows], self.labels[rows]
+        if not isinstance(rows, slice): rows = np.atleast_1d(rows)
         return LabelledImages(self.images[rows], self.labels[rows], self.source)
 
     def __repr__(self):
@@ -158,12 +159,15 @@ class LabelledImages:
         Raises
         ------
         ValueError
-            `valid_fraction` is not between 0 and 1, or leaves a part empty.
+            `valid_fraction` is not between 0 and 1, or leaves a part empty; or a label has too few images to `stratify`.
         """
         from sklearn.model_selection import train_test_split
         if not 0 < valid_fraction < 1:
             raise ValueError(f'valid_fraction must be between 0 and 1, got {valid_fraction!r}')
-        parts = train_test_split(np.arange(len(self)), test_size=valid_fraction, random_state=random_state,
+        held_back = math.ceil(round(len(self) * float(valid_fraction), 4))
+        if held_back == len(self):
+            raise ValueError(f'valid_fraction must leave images of {len(self)} to train on, got {valid_fraction!r}')
+        parts = train_test_split(np.arange(len(self)), test_size=held_back, random_state=random_state,
                                  stratify=self.labels.codes if stratify else None)
         return tuple(self[np.sort(rows)] for rows in parts)
 
@@ -187,22 +191,22 @@ def _small_numbers(text, n_columns):
     value = small + hundreds*np.uint8(100)       # above 255 this wraps round and becomes less than small
     return None if hundreds.max() > 2 or (value < small).any() else value.reshape(-1, n_columns)
 
-# %% ../nbs/00_data.ipynb #f99d8eef
+# %% ../nbs/00_data.ipynb #45f2463a
 def _lines(path, start, stop, longest=4096):
     "The lines of a file that begin at a byte from `start` to before `stop`, and where the first begins."
     with open(path, 'rb', buffering=0) as f:
         f.seek(start - 1)
         text = f.read(stop - start + longest)
-    first, end = text.find(b'\n') + 1, text.find(b'\n', stop - start) + 1 or len(text)
+    first, end = (text.find(b'\n', at) + 1 or len(text) for at in (0, stop - start))
     text = text[first:end].rstrip(b'\r\n')
     if b'\r' in text: text = text.replace(b'\r\n', b'\n')
     return start - 1 + first, text + b'\n' if text else text
 
-# %% ../nbs/00_data.ipynb #3af65b85
+# %% ../nbs/00_data.ipynb #20e87279
 def _complain(path, begin, text, columns):
     "Raise for the first bad line of `text`, which begins at byte `begin` of the file at `path`."
     with open(path, 'rb') as f: first = f.read(begin).count(b'\n') + 1
-    for number, line in enumerate(text.decode(errors='replace').splitlines(), first):
+    for number, line in enumerate(text.decode(errors='replace').removesuffix('\n').split('\n'), first):
         fields = line.split(',')
         if len(fields) != len(columns):
             raise ValueError(f'{path}, line {number}: must have {len(columns)} fields, got {len(fields)}')
@@ -312,7 +316,7 @@ def _load_folder(folder):
     names = _PAYLOADS if idx or not csv else _CSV
     raise FileNotFoundError(f'{folder} lacks ' + ', '.join(n for n in names if n not in idx | csv))
 
-# %% ../nbs/00_data.ipynb #d35ff673
+# %% ../nbs/00_data.ipynb #69f9a740
 # Tried in this order; put another in front with MIRRORS.insert(0, url)
 MIRRORS = ['http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
            'https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/',
@@ -320,6 +324,7 @@ MIRRORS = ['http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
 
 def _download(cache):
     "Fill the folder `cache` with the official files that it lacks, each from the first mirror that has it."
+    cache = Path(cache)
     import pooch
 
     def fetch(url, output_file, pup):
@@ -327,21 +332,28 @@ def _download(cache):
         _verified(output_file, url.rpartition('/')[2].removesuffix('.gz'))
 
     try:
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache): pass
     except OSError as e: raise PermissionError(f'the cache {cache} cannot be written: {e}') from None
     pooch.get_logger().setLevel('WARNING')
-    for name in _PAYLOADS.keys() - _files(cache, _PAYLOADS).keys():
+    there = _files(cache, _PAYLOADS)
+    for name, path in there.items(): _verified(path, name)
+    for name in [name for name in _PAYLOADS if name not in there]:
         failures = []
         for mirror in MIRRORS:
             url = f'{mirror.rstrip("/")}/{name}.gz'
-            try: pooch.retrieve(url, known_hash=None, fname=f'{name}.gz', path=cache, downloader=fetch)
+            try:
+                with tempfile.TemporaryDirectory(dir=cache.parent, prefix=f'{cache.name}-') as folder:
+                    file = pooch.retrieve(url, known_hash=None, fname=f'{name}.gz', path=folder, downloader=fetch)
+                    os.replace(file, cache / f'{name}.gz')
             except (OSError, ValueError) as e: failures.append(f'{mirror}: {type(e).__name__}: {e}')
             else: break
         else: raise ConnectionError('; '.join(failures))
 
-# %% ../nbs/00_data.ipynb #917b4374
+# %% ../nbs/00_data.ipynb #d46f5981
 _DEBIAN = Path('/usr/share/datasets/fashion-mnist')
+
+_DAMAGED = '{} is damaged; remove the file and it can be fetched again: {}'
 
 _HELP = """Fashion-MNIST was not found and could not be fetched. Tried:
 {}
@@ -351,7 +363,7 @@ Any one of these will do:
   - put the four files of https://github.com/zalandoresearch/fashion-mnist (folder data/fashion), or Kaggle's
     pair of CSV files, into a folder, and name it by `path` or the environment variable FASHION_MNIST_DIR."""
 
-# %% ../nbs/00_data.ipynb #13df941f
+# %% ../nbs/00_data.ipynb #506a8a7f
 def load_fashion_mnist(path=None):
     """Fashion-MNIST, verified: 60 000 images to learn from and 10 000 to test on.
 
@@ -389,18 +401,18 @@ def load_fashion_mnist(path=None):
     named = os.environ.get('FASHION_MNIST_DIR') or None if path is None else path
     if named is not None:
         try: return _load_folder(named)
-        except FileNotFoundError as e:
-            where = 'environment variable FASHION_MNIST_DIR' if path is None else 'path'
+        except (OSError, RuntimeError) as e:     # RuntimeError: there is no such user as in ~user
+            where = 'the environment variable FASHION_MNIST_DIR' if path is None else 'path'
             raise FileNotFoundError(f"{where} must name a folder with the four IDX files or Kaggle's "
                                     f'CSV pair, got {str(named)!r}: {e}') from None
     cache, tried = platformdirs.user_cache_path('fashion_proto'), []
     for place, folder in ('the cache', cache), ("Debian's package", _DEBIAN):
         try: return _load_folder(folder)
-        except FileNotFoundError as e: tried.append(f'  - {place}: {e}')
-        except ValueError as e:
-            raise ValueError(f'{place} is damaged; remove the file and it can be fetched again: {e}') from e
+        except OSError as e: tried.append(f'  - {place}: {e}')
+        except ValueError as e: raise ValueError(_DAMAGED.format(place, e)) from e
     try: _download(cache)
     except OSError as e: tried.append(f'  - download: {e}')
+    except ValueError as e: raise ValueError(_DAMAGED.format('the cache', e)) from e
     else: return _load_folder(cache)
     raise FileNotFoundError(_HELP.format('\n'.join(tried)))
 

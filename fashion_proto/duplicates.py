@@ -9,7 +9,7 @@ __all__ = ['find_duplicates', 'count_duplicates']
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/02_duplicates.ipynb #3e4e92ef
+# %% ../nbs/02_duplicates.ipynb #c8e10e11
 def _rows_by_bytes(images, kind):
     "The row numbers of `images`, once of dtype `kind`, grouped by the bytes of the image."
     groups = {}
@@ -22,19 +22,20 @@ def _checked(images, name):
     images = np.asarray(images)
     if images.ndim < 2:
         raise ValueError(f'{name} must have 2 dimensions or more, a row for each image, got shape {images.shape}')
-    if images.dtype.kind not in 'buif': raise TypeError(f'{name} must be numbers, got dtype {images.dtype}')
+    if images.dtype.kind not in 'buif' or images.dtype.itemsize > 8:
+        raise TypeError(f'{name} must be numbers of up to 64 bits, got dtype {images.dtype}')
     if images.dtype.kind == 'f' and np.isnan(images).any():
         raise ValueError(f'{name} must not hold NaN, which equals nothing, got {np.isnan(images).sum()} of them')
     return images
 
-# %% ../nbs/02_duplicates.ipynb #c919fed5
+# %% ../nbs/02_duplicates.ipynb #0903c716
 def find_duplicates(images, other=None):
     """Groups of images that are equal, pixel for pixel.
 
     Parameters
     ----------
     images : array-like, shape (n, height, width) or (n, n_features)
-        Any numeric dtype.
+        Booleans, integers or floats of up to 64 bits.
     other : array-like, shape (m, height, width) or (m, n_features), optional
         A second set. If it is given, only what is in both sets is looked for.
 
@@ -49,7 +50,7 @@ def find_duplicates(images, other=None):
     ValueError
         The sets are not arrays of images, their images differ in shape, or a pixel is NaN.
     TypeError
-        The images are not numbers.
+        The images are not numbers of up to 64 bits; or of two dtypes that no third holds exactly, as 64-bit integers and floats.
 
     Notes
     -----
@@ -63,6 +64,8 @@ def find_duplicates(images, other=None):
         raise ValueError(f'other must hold images of shape {images.shape[1:]}, as images does, '
                          f'got {other.shape[1:]}')
     kind = np.result_type(images, other)
+    if kind.kind == 'f' and any(part.dtype.kind in 'iu' and part.dtype.itemsize == 8 for part in (images, other)):
+        raise TypeError(f'other must be of a dtype that can be compared exactly with {images.dtype}, got {other.dtype}')
     ours, theirs = _rows_by_bytes(images, kind), _rows_by_bytes(other, kind)
     return [(np.array(rows), np.array(theirs[key])) for key, rows in ours.items() if key in theirs]
 

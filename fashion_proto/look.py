@@ -46,7 +46,7 @@ def show_data(data, figsize=None, ax=None, formatter='{}', vmin=None, vmax=None)
     ax.set(xticks=[], yticks=[])
     return ax
 
-# %% ../nbs/01_look.ipynb #a128052b
+# %% ../nbs/01_look.ipynb #07952384
 def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None, random_state=0):
     """A grid of images, all on one grey scale from no ink to full ink.
 
@@ -74,7 +74,7 @@ def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None,
     Raises
     ------
     ValueError
-        `data` are no images, `labels` are not as many, or there are more `indices` than places.
+        `data` are no images, `labels` are not as many, or `indices` are not whole numbers or more than places.
     IndexError
         An index is not that of an image.
     """
@@ -86,19 +86,22 @@ def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None,
         raise ValueError(f'labels must be as many as the images, {len(data)}, got {len(labels)}')
     places = nrows * ncols
     if indices is None: indices = np.random.default_rng(random_state).permutation(len(data))[:places]
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or indices.size and indices.dtype.kind not in 'iu':
+        raise ValueError(f'indices must be whole numbers in a row, got {indices!r:.80}')
     if len(indices) > places:
         raise ValueError(f'indices must be at most nrows * ncols = {places}, got {len(indices)}')
-    titles = [''] * len(indices) if labels is None else np.asarray(labels)[indices]
+    titles = [''] * len(indices) if labels is None else np.asarray(labels)[indices.astype(int)]
     if figsize is None: figsize = (1.1 * ncols, (1.1 if labels is None else 1.35) * nrows)
     full = 255 if data.dtype.kind in 'ui' else 1
     fig, axes = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='compressed')
     for ax in axes.flat: ax.axis('off')
-    for ax, image, title in zip(axes.flat, data[indices], titles):
+    for ax, image, title in zip(axes.flat, data[indices.astype(int)], titles):
         ax.imshow(image, cmap='Greys', interpolation='nearest', vmin=0, vmax=full)
         ax.set_title(title, fontsize=10)
     return fig, axes
 
-# %% ../nbs/01_look.ipynb #d3c676cb
+# %% ../nbs/01_look.ipynb #7bcfa681
 def confusion_counts(y_true, y_pred, labels=None):
     """How often each label was given each prediction.
 
@@ -118,13 +121,15 @@ def confusion_counts(y_true, y_pred, labels=None):
     Raises
     ------
     ValueError
-        There is not one prediction for each label, or one of either is not among `labels`.
+        There is not one prediction for each label, one of either is not among `labels`, or those are none or repeated.
     """
     if len(y_true) != len(y_pred):
         raise ValueError(f'y_pred must be as many as y_true, {len(y_true)}, got {len(y_pred)}')
-    if labels is None: labels = getattr(y_true, 'categories', None)
+    if labels is None: labels = getattr(getattr(y_true, 'dtype', None), 'categories', None)
     if labels is None: labels = np.unique(np.concatenate([np.asarray(y_true), np.asarray(y_pred)]))
     index = pd.Index(labels)
+    if len(index) == 0 or not index.is_unique:
+        raise ValueError(f'labels must be one or more, each once, got {list(labels)}')
     rows, columns = index.get_indexer(np.asarray(y_true)), index.get_indexer(np.asarray(y_pred))
     for name, given, codes in ('y_true', y_true, rows), ('y_pred', y_pred, columns):
         if (codes < 0).any():

@@ -5,12 +5,20 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "nbs/_tools"))
-from run_notebooks import chapters, run
+from run_notebooks import chapters, copy_book, run
 
 
-@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.stem)
-def test_chapter_runs(path):
-    nb = run(path, ["timing"])
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    "A copy of the book, in which chapters may write down what later ones read."
+    folder = tmp_path_factory.mktemp("book") / "nbs"
+    copy_book(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", [p.name for p in chapters()])
+def test_chapter_runs(book, name):
+    nb = run(book / name, ["timing"])
     shown = [o for cell in nb.cells if cell.cell_type == "code" for o in cell.outputs]
     warnings = [o.text for o in shown if o.output_type == "stream" and o.name == "stderr"]
     assert not warnings, warnings

@@ -149,6 +149,9 @@ def test_read_csv_columns_in_another_order(tmp_path, fashion):
     (f"{HEADER}\n{ROW}\n{ROW[:-4]}\n", "line 3: must have 785 fields, got 784"),
     (f"{HEADER}\n{ROW}\n{ROW},7\n", "line 3: must have 785 fields, got 786"),
     (f"{HEADER}\n{ROW}\n\n{ROW}\n", "line 3: must have 785 fields"),
+    (f"{HEADER}\n{ROW}\r{ROW}\n", "line 2: must have 785 fields, got 1569"),
+    (f"{HEADER}\n{ROW}\r\r\n{ROW}\r\r\n", "line 2: pixel784 must be"),
+    (f"{HEADER}\n{ROW}\n\f{ROW}\n", "line 3: label must be"),
     (HEADER.encode() + b"\n" + bytes(range(256)) * 20, "must"),
     (gzip.compress(b"x" * 3000), "missing"),
 ])
@@ -162,6 +165,15 @@ def test_read_csv_names_a_line_far_into_a_large_file(tmp_path, csv_pair):
     lines = (csv_pair / "fashion-mnist_test.csv").read_text().split("\n")
     lines[7000] = lines[7000][:-1] + "?"
     with pytest.raises(ValueError, match="line 7001: pixel784 must be"): read_csv(written(tmp_path, "\n".join(lines)))
+
+
+def test_read_csv_without_a_final_newline_at_every_place_of_a_block(tmp_path, monkeypatch):
+    for n in 1, 2, 3:
+        for size in range(len(ROW) - 3, len(ROW) + 4):
+            text = f"{HEADER}\n" + "\n".join([ROW] * n)
+            blocks = [data._read_block(written(tmp_path, text), start, start + size, data._COLUMNS)
+                      for start in range(len(HEADER) + 1, len(text), size)]
+            assert sum(len(codes) for codes, _ in blocks) == n
 
 
 def test_small_numbers_against_python():
@@ -249,6 +261,21 @@ def test_one_bad_file(official, tmp_path, change, message):
     assert NAMES[0] in str(e.value)
 
 
+@pytest.mark.parametrize("path", ["~nosuchuser/x", "x" * 5000])
+def test_path_that_cannot_be(path):
+    with pytest.raises(FileNotFoundError, match="path must name a folder"): load_fashion_mnist(path)
+
+
+def test_unreadable_cache_is_passed_over(official, fashion, nowhere, monkeypatch):
+    monkeypatch.setattr(data, "_DEBIAN", official)
+    real = data._load_folder
+    def load(folder):
+        if folder == nowhere: raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+    monkeypatch.setattr(data, "_load_folder", load)
+    assert same(load_fashion_mnist(), fashion)
+
+
 def test_path_is_a_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a folder"): load_fashion_mnist(written(tmp_path, "x"))
 
@@ -308,6 +335,8 @@ def test_damaged_cache_is_named(official, nowhere):
     nowhere.mkdir()
     for name in NAMES: (nowhere / f"{name}.gz").write_bytes((official / f"{name}.gz").read_bytes()[:1000])
     with pytest.raises(ValueError, match="the cache is damaged; remove the file and"): load_fashion_mnist()
+    (nowhere / f"{NAMES[2]}.gz").unlink()
+    with pytest.raises(ValueError, match="the cache is damaged; remove the file and"): load_fashion_mnist()
 
 
 def test_two_processes_fill_the_cache_at_once(official, serve, tmp_path):
@@ -343,6 +372,7 @@ def test_labelled_images(fashion):
     train = fashion[0]
     image, label = train[0]
     assert label == "Ankle boot" and image.shape == (28, 28) and train[np.int64(-1)][1] == train.labels[-1]
+    assert len(train[(2,)]) == len(train[np.array(3)]) == 1
     assert len(train[:7]) == 7 and len(train[train.labels == "Bag"]) == 6000 and list(train[[3, 1]].labels) == [train.labels[3], train.labels[1]]
     assert train[:0].images.shape == (0, 28, 28)
     with pytest.raises(dataclasses.FrozenInstanceError): train.images = None
@@ -373,6 +403,8 @@ def test_split(fashion):
     assert sorted(np.r_[small.images[:, 0], valid.images[:, 0]]) == list(range(60000)), "each image is in one part, once"
     assert (np.diff(small.images[:, 0]) > 0).all() and (valid.labels == train.labels[valid.images[:, 0]]).all()
     assert (np.bincount(train.split(stratify=True)[1].labels.codes) == 1200).all()
+    assert len(train[:100].split(0.07)[1]) == 7 and len(train[:100].split(np.float32(0.2))[1]) == 20
+    with pytest.raises(ValueError, match="must leave images of 2 to train on"): train[:2].split(0.9)
     for bad in 0, 1, -0.1, 1.5, float("nan"):
         with pytest.raises(ValueError, match="valid_fraction must be between 0 and 1"): train.split(bad)
 

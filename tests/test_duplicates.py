@@ -48,6 +48,9 @@ def test_planted_in_the_real_data(fashion):
     (np.zeros((2, 3)), np.zeros((2, 4)), ValueError, r"other must hold images of shape \(3,\)"),
     (np.array([["a"]]), None, TypeError, "images must be numbers"),
     (np.zeros((2, 3)), np.array([[None] * 3]), TypeError, "other must be numbers"),
+    (np.zeros((1, 2), np.longdouble), None, TypeError, "up to 64 bits"),
+    (np.array([[2**53 + 1]]), np.array([[2.0**53]]), TypeError, "compared exactly with int64, got float64"),
+    (np.array([[2**53]]), np.array([[2**53 + 1]], np.uint64), TypeError, "compared exactly"),
     (np.full((2, 3), np.nan), None, ValueError, "NaN.*got 6")])
 def test_refuses(images, other, error, message):
     with pytest.raises(error, match=message): find_duplicates(images, other)

@@ -38,11 +38,14 @@ def test_show_images_draw_is_seeded_and_without_replacement(fashion):
     assert drawn(1) == drawn(1) != drawn(2) and sorted(drawn(1)) == list(range(12))
     assert len(show_images(images[:3])[0].axes) == 10, "fewer images than places"
     show_images(np.zeros((2, 5, 6, 3)))
+    assert [len(show_images(images, list("abcdefghijkl"), indices=i)[0].axes[0].images) for i in [(), (1,), [2, 3]]] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("args, message", [
     (dict(data=np.zeros((4, 784))), r"data must be images.*\(4, 784\)"), (dict(data=np.zeros((4, 5, 5, 2))), "data must be images"),
     (dict(data=np.zeros((4, 5, 5)), labels=[1]), "labels must be as many as the images, 4, got 1"),
+    (dict(data=np.zeros((4, 5, 5)), indices=[True, False]), "indices must be whole numbers"),
+    (dict(data=np.zeros((4, 5, 5)), indices=[0.5]), "indices must be whole numbers"),
     (dict(data=np.zeros((4, 5, 5)), nrows=1, ncols=1, indices=[0, 1]), "at most")])
 def test_show_images_refuses(args, message):
     with pytest.raises(ValueError, match=message): show_images(**args)
@@ -54,6 +57,9 @@ def test_confusion_counts_as_scikit_learn(kind):
     true, pred = rng.choice(list("abc"), (2, 500))
     got = confusion_counts(kind(true), kind(pred))
     assert (got.to_numpy() == confusion_matrix(true, pred)).all() and list(got.index) == list("abc") == list(got.columns)
+    if kind is pd.Categorical:
+        given = pd.Series(pd.Categorical(true, categories=list("dcba")))
+        assert list(confusion_counts(given, pred).index) == list("dcba") == list(confusion_counts(given.array, pred).index)
     turned = confusion_counts(kind(true), kind(pred), labels=list("dcba"))
     assert (turned.to_numpy() == confusion_matrix(true, pred, labels=list("dcba"))).all()
 
@@ -61,6 +67,8 @@ def test_confusion_counts_as_scikit_learn(kind):
 def test_confusion_counts_numbers_and_refusals():
     assert confusion_counts([1, 2, 2], [2, 2, 1]).to_numpy().tolist() == [[0, 1], [1, 1]]
     with pytest.raises(ValueError, match="y_pred must be as many as y_true, 2, got 1"): confusion_counts([1, 2], [1])
+    with pytest.raises(ValueError, match="labels must be one or more, each once"): confusion_counts([], [])
+    with pytest.raises(ValueError, match="labels must be one or more, each once"): confusion_counts([1], [1], labels=[1, 1])
     with pytest.raises(ValueError, match=r"y_true must be among labels \[1\], got 2"): confusion_counts([1, 2], [1, 1], labels=[1])
 
 

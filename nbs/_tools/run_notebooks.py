@@ -36,6 +36,8 @@ class Client(NotebookClient):
 def run(path, flags=()):
     "The notebook at `path` with fresh outputs; raises where a cell does."
     os.environ.update(TQDM_DISABLE="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    if folder := os.environ.get("FASHION_MNIST_DIR"):   # the kernel works in another folder
+        os.environ["FASHION_MNIST_DIR"] = os.path.abspath(os.path.expanduser(folder))
     nb = nbformat.read(path, as_version=4)
     client = Client(nb, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True,
                     extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(Path(path).parent)}})
@@ -59,6 +61,13 @@ def chapters():
     return sorted(p for p in cfg.nbs_path.glob("*.ipynb") if not p.name.startswith("_"))
 
 
+def copy_book(folder):
+    "A copy of the notebooks, and beside it of the stored measurements that they read; gives its notebooks."
+    shutil.copytree(cfg.nbs_path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_*", ".*"))
+    shutil.copytree(cfg.config_path / "bench/results", folder.parent / "bench/results", dirs_exist_ok=True)
+    return [folder / path.name for path in chapters()]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("paths", nargs="*", type=Path)
@@ -66,10 +75,8 @@ def main():
     p.add_argument("--write", action="store_true", help="keep the outputs in the notebooks themselves")
     p.add_argument("--out", type=Path, help="write the whole book, freshly run, into this folder")
     a = p.parse_args()
-    if a.out:
-        shutil.copytree(cfg.nbs_path, a.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_*", ".*"))
     failed = 0
-    for path in a.paths or chapters():
+    for path in a.paths or (copy_book(a.out) if a.out else chapters()):
         start = time.time()
         try:
             nb = run(path, a.flags.split())
@@ -78,8 +85,7 @@ def main():
             failed += 1
             continue
         print(f"ran {path.name:24} {time.time() - start:5.1f} s", flush=True)
-        if a.write or a.out:
-            nbformat.write(nb, a.out / path.name if a.out else path)
+        if a.write or a.out: nbformat.write(nb, path)
     sys.exit(failed > 0)
 
 

@@ -21,15 +21,17 @@ compiler() { # annoy ships as source
 }
 
 venv() {
-    stamp=.venv/installed
-    [ -e $stamp ] && [ $stamp -nt settings.ini ] && [ $stamp -nt setup.py ] && [ $stamp -nt .github/constraints.txt ] && $py -c '' 2>/dev/null && return
+    stamp=.venv/installed   # says where: an environment that was moved or copied is made anew
+    place=$(cat $stamp 2>/dev/null || pwd -P)
+    [ "$place" = "$(pwd -P)" ] && $py -m pip --version >/dev/null 2>&1 || rm -rf .venv
+    [ -e $stamp ] && [ $stamp -nt settings.ini ] && [ $stamp -nt setup.py ] && [ $stamp -nt .github/constraints.txt ] && return
     command -v python3 >/dev/null || apt python3 || fail "Python 3.11 or newer is needed: install python3."
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || command -v uv >/dev/null ||
         fail "Python 3.11 or newer is needed; python3 here is $(python3 -V). Install a newer one, or uv, which brings its own."
-    compiler || apt g++ python3-dev || fail "A C++ compiler and Python's headers are needed: apt-get install g++ python3-dev"
+    compiler || apt g++ python3-dev python3-venv ||
+        fail "A C++ compiler and Python's headers are needed: apt-get install g++ python3-dev python3-venv"
     echo "installing into .venv"
-    [ -x $py ] && $py -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
-        rm -rf .venv
+    [ -x $py ] || {
         if command -v uv >/dev/null; then uv venv -q --seed --python '>=3.11' .venv
         else python3 -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; apt python3-venv && python3 -m venv .venv; } ||
             fail "python3 -m venv does not work here: apt-get install python3-venv"
@@ -40,14 +42,16 @@ venv() {
     wanted="-q -c .github/constraints.txt -e .[dev]"
     { [ "$uv" ] && VIRTUAL_ENV=.venv "$uv" pip install $wanted; } || $py -m pip install --disable-pip-version-check $wanted
     [ -e .git ] && .venv/bin/nbdev_install_hooks >/dev/null 2>&1 || true
-    touch $stamp
+    pwd -P >$stamp
 }
 
 data() {
-    load() { $py -c 'from fashion_proto.data import load_fashion_mnist; load_fashion_mnist()'; }
-    log=$(mktemp)
-    load 2>"$log" || { apt dataset-fashion-mnist && load; } || { cat "$log" >&2; rm -f "$log"; exit 1; }
-    rm -f "$log"
+    load() { $py nbs/_tools/check_data.py; }
+    said=$(load 2>&1) && return
+    case "${FASHION_MNIST_DIR:-}$said" in
+        "Fashion-MNIST was not found"*) apt dataset-fashion-mnist && load || fail "$said" ;;
+        *) fail "$said" ;;
+    esac
 }
 
 browser() { # the tests say which pages they skip where there is none; CI may not skip
