@@ -7,8 +7,7 @@ export TQDM_DISABLE ?= 1
 help:      ## list these targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
 
-book: data  ## run every chapter on the real data and build the site from those runs into _docs/
-	@rm -rf _proc
+book: data  ## run every chapter on the real data (again only what changed), and build the site from those runs into _docs/
 	@$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs
 	@$(PY) $(TOOLS)/build_site.py _proc/nbs
 

@@ -99,6 +99,12 @@ def finish(app, error):
     shutil.copy(distribution("sphinx-mathjax-offline").locate_file(name), target)
 
 
+def skip(app, what, name, obj, skipped, options):
+    "Leave out what scikit-learn adds to every estimator for routing metadata."
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", skip)
     app.connect("source-read", lesson)
     app.connect("build-finished", finish)

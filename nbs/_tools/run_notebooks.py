@@ -6,6 +6,7 @@ A cell marked with a test flag of settings.ini (`tst_flags`) that --flags does n
 """
 import argparse
 import base64
+import hashlib
 import io
 import os
 import re
@@ -62,10 +63,17 @@ def chapters():
 
 
 def copy_book(folder):
-    "A copy of the notebooks, and beside it of the stored measurements that they read; gives its notebooks."
-    shutil.copytree(cfg.nbs_path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_*", ".*"))
+    "Copy what the notebooks read and show, but not those in `folder` that were run, nor what these wrote down."
+    ran = ["*.ipynb", "results"] if (folder / "results").exists() else []
+    shutil.copytree(cfg.nbs_path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_*", ".*", *ran))
     shutil.copytree(cfg.config_path / "bench/results", folder.parent / "bench/results", dirs_exist_ok=True)
-    return [folder / path.name for path in chapters()]
+
+
+def fingerprint(path, results):
+    "What the outputs of a notebook depend on: itself, the package, what was measured before, the libraries, the data."
+    parts = [path, *sorted(cfg.lib_path.glob("*.py")), *sorted((cfg.config_path / "bench/results").glob("*")), Path(__file__),
+             *sorted(p for p in results.glob("*") if p.name < path.name), cfg.config_path / ".github/constraints.txt"]
+    return hashlib.sha256(b"".join(p.read_bytes() for p in parts) + os.environ.get("FASHION_MNIST_DIR", "").encode()).hexdigest()
 
 
 def main():
@@ -73,19 +81,26 @@ def main():
     p.add_argument("paths", nargs="*", type=Path)
     p.add_argument("--flags", default="", help="test flags whose cells are run too")
     p.add_argument("--write", action="store_true", help="keep the outputs in the notebooks themselves")
-    p.add_argument("--out", type=Path, help="write the whole book, freshly run, into this folder")
+    p.add_argument("--out", type=Path, help="write the whole book, freshly run, into this folder; again only what changed")
     a = p.parse_args()
+    if a.out: copy_book(a.out)
     failed = 0
-    for path in a.paths or (copy_book(a.out) if a.out else chapters()):
-        start = time.time()
+    for path in a.paths or chapters():
+        start, target = time.time(), a.out / path.name if a.out else path
+        stamp = target.with_suffix(".ran")
+        if a.out and stamp.exists() and stamp.read_text() == fingerprint(path, a.out / "results"):
+            print(f"has {path.name:24} run, and nothing changed", flush=True)
+            continue
+        if a.out: shutil.copy(path, target)
         try:
-            nb = run(path, a.flags.split())
+            nb = run(target, a.flags.split())
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
             print(f"FAILED {path.name}\n{e}", file=sys.stderr, flush=True)
             failed += 1
             continue
         print(f"ran {path.name:24} {time.time() - start:5.1f} s", flush=True)
-        if a.write or a.out: nbformat.write(nb, path)
+        if a.write or a.out: nbformat.write(nb, target)
+        if a.out: stamp.write_text(fingerprint(path, a.out / "results"))
     sys.exit(failed > 0)
 
 

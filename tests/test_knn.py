@@ -1,0 +1,470 @@
+"""`KNN`: scikit-learn's contract, a loop oracle, scikit-learn's own neighbours, rounding, memory, refusals."""
+import pickle
+import tracemalloc
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fashion_proto.knn as module
+from fashion_proto.knn import KNN
+
+pytestmark = pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")    # small data
+METRICS = ["euclidean", "manhattan", "cosine"]
+WEIGHTS = ["uniform", "distance"]
+
+
+@parametrize_with_checks([KNN(weights=w, metric=m) for m in METRICS for w in WEIGHTS])
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+def oracle(queries, points, k, metric):
+    "Distances and indices by a loop: the difference of each pair in double precision, then a sort by (distance, index)."
+    queries, points = np.asarray(queries, float), np.asarray(points, float)
+    found = []
+    for q in queries:
+        if metric == "euclidean": d = [float(np.sqrt(((q - x)**2).sum())) for x in points]
+        if metric == "manhattan": d = [float(np.abs(q - x).sum()) for x in points]
+        if metric == "cosine": d = cosine_distances([q], points)[0].round(12).tolist()
+        found.append(sorted(zip(d, range(len(points))))[:k])
+    return np.array(found)[:, :, 0], np.array(found)[:, :, 1].astype(int)
+
+
+def vote(codes, distances, weights):
+    "The winner by a loop: the largest sum, of several the class that comes first."
+    d = list(distances)
+    if weights == "uniform": w = [1.0] * len(d)
+    elif 0 in d: w = [float(v == 0) for v in d]
+    else: w = [1 / v for v in d]
+    total = {}
+    for c, v in zip(codes, w): total[c] = total.get(c, 0) + v
+    most = max(total.values())
+    clear = sum(v > most * (1 - 1e-9) for v in total.values()) == 1
+    return next(c for c in codes if total[c] == most), clear or weights == "uniform"
+
+
+def hard_data(seed, dtype, n=40, d=6):
+    "Few different values and rows that occur several times: ties everywhere, at the cut too."
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 4, (n, d))
+    points[n // 2:] = points[rng.integers(0, n // 2, n - n // 2)]
+    queries = np.concatenate([points[::5], rng.integers(0, 4, (8, d))])
+    points[3], queries[1] = 0, 0                                      # blank ones, for the cosine
+    return points.astype(dtype), queries.astype(dtype), rng.integers(0, 3, n)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("metric", METRICS)
+def test_neighbours_and_votes_are_those_of_the_loop(metric, seed, dtype):
+    points, queries, y = hard_data(seed, dtype)
+    n = len(points)
+    for k in 1, 2, 5, n - 1, n:
+        knn = KNN(k, metric=metric).fit(points, y)
+        distances, indices = knn.kneighbors(queries)
+        d, i = oracle(queries, points, k, metric)
+        np.testing.assert_allclose(distances, d, rtol=1e-12, atol=1e-12)
+        assert distances.shape == indices.shape == (len(queries), k) and indices.dtype.kind == "i"
+        if metric != "cosine":         # 1 - cos of vectors that are multiples of each other may differ in the last bit
+            np.testing.assert_array_equal(indices, i)
+        for weights in WEIGHTS:
+            knn = KNN(k, metric=metric, weights=weights).fit(points, y)
+            expected, clear = map(np.array, zip(*(vote(y[row], dist, weights) for row, dist in zip(indices, distances))))
+            found = knn.predict(queries)
+            np.testing.assert_array_equal(found[clear], expected[clear])    # the rest ties but for rounding
+            np.testing.assert_array_equal(knn.classes_[knn.predict_proba(queries).argmax(axis=1)], found)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_equal_distances_go_to_the_lower_index_at_every_cut(metric):
+    points = np.tile([[1.5, 2.25, 0.1], [0.3, 0.1, 7.0]], (30, 1))
+    for k in range(1, 61):
+        distances, indices = KNN(k, metric=metric).fit(points, np.arange(60) % 2).kneighbors(points[:2])
+        near, far = np.arange(0, 60, 2), np.arange(1, 60, 2)
+        np.testing.assert_array_equal(indices[0], np.concatenate([near, far])[:k])
+        np.testing.assert_array_equal(indices[1], np.concatenate([far, near])[:k])
+        assert (distances[:, :30] == 0).all() and (distances[:, 30:] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_image_is_at_distance_zero_from_its_copies_whatever_surrounds_it(metric, dtype, fashion):
+    images = fashion[0].images[:300]
+    points = images.astype(dtype) if dtype == "uint8" else images.astype(dtype) / 255
+    knn = KNN(2, metric=metric).fit(np.concatenate([points, points[::-1]]), np.arange(600))
+    for queries in points, points[7:8], np.asfortranarray(points.reshape(300, -1)):
+        distances, indices = knn.kneighbors(queries)
+        start = 7 if len(queries) == 1 else 0
+        np.testing.assert_array_equal(indices, [[i, 599 - i] for i in range(start, start + len(queries))])
+        assert (distances == 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_agrees_with_scikit_learn_on_real_images(metric, fashion):
+    X, y = fashion[0].images[:2000].reshape(2000, -1).astype(float), fashion[0].labels.codes[:2000]
+    Q = fashion[0].images[-150:].reshape(150, -1).astype(float)
+    n_tied = 0
+    for k in 1, 4, 5:
+        d, i = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(X, y).kneighbors(Q, k + 5)
+        order = np.lexsort([i, d.round(9)])[:, :k]                          # theirs leaves equal distances in any order
+        distances, indices = KNN(k, metric=metric).fit(X, y).kneighbors(Q)
+        np.testing.assert_allclose(distances, np.take_along_axis(d, order, axis=1), rtol=1e-9, atol=1e-9)
+        np.testing.assert_array_equal(indices, np.take_along_axis(i, order, axis=1))
+        for weights in WEIGHTS:
+            ours = KNN(k, weights=weights, metric=metric).fit(X, y)
+            theirs = KNeighborsClassifier(k, weights=weights, metric=metric, algorithm="brute").fit(X, y)
+            proba, found = theirs.predict_proba(Q), ours.predict(Q)
+            np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+            np.testing.assert_allclose(ours.predict_proba(Q), proba, rtol=1e-9)
+            largest = proba > proba.max(axis=1, keepdims=True) * (1 - 1e-9)
+            tied = largest.sum(axis=1) > 1
+            np.testing.assert_array_equal(found[~tied], theirs.predict(Q)[~tied])
+            for r in np.flatnonzero(tied): assert found[r] == next(y[j] for j in indices[r] if largest[r, y[j]])
+            n_tied += tied.sum()
+    assert n_tied > 5
+
+
+def test_cosine_is_scikit_learns_with_blank_images():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(30, 5))
+    points[4] = points[9] = 0
+    queries = np.concatenate([points[3:6], rng.normal(size=(4, 5))])
+    knn = KNN(30, metric="cosine").fit(points, np.arange(30) % 3)
+    distances, indices = knn.kneighbors(queries)
+    np.testing.assert_allclose(np.take_along_axis(cosine_distances(queries, points), indices, axis=1), distances, atol=1e-12)
+    assert (distances[1] == 1).all() and (indices[1] == np.arange(30)).all(), "a blank image is equally far from all, blank or not"
+    assert knn.kneighbors(-points[:1])[0].max() == pytest.approx(2)
+    lengths = 10.0**rng.integers(-300, 300, (30, 1))
+    longer = KNN(30, metric="cosine").fit(points * lengths, np.arange(30) % 3).kneighbors(queries * 1e-200)
+    np.testing.assert_allclose(longer[0], distances, atol=1e-12)
+    np.testing.assert_array_equal(longer[1][[0, 2, 3]], indices[[0, 2, 3]])
+
+
+# Rounding
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0, 1, 1000])
+def test_nearly_equal_images_far_from_zero(offset, dtype):
+    rng = np.random.default_rng(offset)
+    base = (offset + rng.random(784)).astype(dtype)
+    ulp = np.spacing(base.max())
+    points = np.tile(base, (200, 1))
+    for i in range(200): points[i, rng.permutation(784)[:200 - i]] += ulp      # the last row differs in one number only
+    distances, indices = KNN(7).fit(points, np.arange(200) % 3).kneighbors(base[None])
+    np.testing.assert_array_equal(indices[0], np.arange(199, 192, -1))
+    np.testing.assert_allclose(distances[0], ulp * np.sqrt(np.arange(1, 8)), rtol=0.2)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e-30, 1e-20, 1e-3, 1e8, 1e18, 1e30, 1e150])
+def test_any_scale(scale):
+    rng = np.random.default_rng(1)
+    points, queries = rng.normal(size=(2, 50, 9))
+    queries[3:6] *= [[1e-9], [1e9], [1e40]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        d, i = KNN(5).fit(points * scale, np.arange(50) % 2).kneighbors(queries * scale)
+    expected = cdist(queries * scale, points * scale)
+    np.testing.assert_array_equal(i, np.argsort(expected, axis=1, kind="stable")[:, :5])
+    np.testing.assert_array_equal(d, np.sort(expected, axis=1)[:, :5])
+
+
+def test_largest_floats_do_no_harm():
+    points = np.array([[1e308, -1e308], [-1e308, 1e308], [0, 0], [1e308, 1e308]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for metric in METRICS: assert KNN(3, metric=metric).fit(points, [0, 1, 1, 0]).kneighbors(points)[1][:, 0].tolist() == [0, 1, 2 if metric != "cosine" else 0, 3]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_rough_values_keep_their_promise(dtype, fashion):
+    points = fashion[0].images[:2000].reshape(2000, -1).astype(dtype) / (1 if dtype == "uint8" else 255)
+    queries = fashion[0].images[-40:].reshape(40, -1).astype(float) / (1 if dtype == "uint8" else 255)
+    for centre in points.mean(axis=0, dtype=float), np.zeros(784):
+        rough, margin = module._rough(queries, points, "euclidean", centre)
+        true = cdist(queries, points, "sqeuclidean") - ((queries - centre)**2).sum(axis=1)[:, None]
+        assert (np.abs(rough - true).max(axis=1) < margin / 2).all()
+
+
+def test_uint8_does_not_wrap_round():
+    knn = KNN(3).fit(np.array([[0, 0], [255, 255], [250, 0]], np.uint8), [0, 1, 2])
+    distances, indices = knn.kneighbors(np.array([[255, 0]], np.uint8))
+    assert indices.tolist() == [[2, 0, 1]] and distances.tolist() == [[5, 255, 255]]
+
+
+# Degenerate data, kinds of labels and of input
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_constant_features_one_class_one_image(metric):
+    X = np.full((12, 5), 3.0)
+    knn = KNN(4, metric=metric).fit(X, ["a"] * 12)
+    assert knn.kneighbors(X)[1].tolist() == [[0, 1, 2, 3]] * 12
+    assert knn.predict(X).tolist() == ["a"] * 12 and knn.predict_proba(X).tolist() == [[1.0]] * 12
+    X[:, 2] = np.arange(12)
+    assert KNN(1, metric=metric).fit(X, np.arange(12)).predict(X).tolist() == list(range(12))
+    assert KNN(1, metric=metric).fit(X[:1], [True]).predict(X[5:6]).tolist() == [True]
+
+
+@pytest.mark.parametrize("y", [[3, 7, 7, -2], ["no", "yes", "yes", "maybe"], [True, False, False, True],
+                               pd.Series(["b", "a", "a", "c"], index=[9, 8, 7, 6]), pd.Categorical(["b", "a", "a", "c"], ["c", "b", "a", "unused"]),
+                               np.array(["b", "a", "a", "c"], object), np.array([1.0, 2.0, 2.0, 3.0])])
+def test_labels_of_any_kind_come_back(y):
+    X = np.arange(4.0)[:, None]
+    knn = KNN(1).fit(X, y)
+    assert list(knn.predict(X)) == list(y) and list(knn.classes_) == sorted(set(y))
+
+
+def test_images_rows_frames_and_lists_are_one(fashion):
+    images, labels = fashion[0].images[:300], fashion[0].labels[:300]
+    rows, queries = images.reshape(300, -1), fashion[0].images[300:350]
+    frame = pd.DataFrame(rows, columns=[f"pixel{i}" for i in range(784)])
+    expected = KNN(3).fit(rows, labels)
+    found = [KNN(3).fit(images, labels).kneighbors(queries), KNN(3).fit(images[..., None], labels).kneighbors(queries[..., None]),
+             KNN(3).fit(frame, labels).kneighbors(pd.DataFrame(queries.reshape(50, -1), columns=frame.columns)),
+             KNN(3).fit(rows.tolist(), list(labels)).kneighbors(queries.reshape(50, -1).tolist()),
+             KNN(3).fit(images, labels).kneighbors(queries.reshape(50, -1))]
+    for d, i in found:
+        np.testing.assert_array_equal(d, expected.kneighbors(queries)[0])
+        np.testing.assert_array_equal(i, expected.kneighbors(queries)[1])
+    assert KNN().fit(images, labels).image_shape_ == (28, 28) and KNN().fit(frame, labels).feature_names_in_[0] == "pixel0"
+
+
+def test_fit_keeps_no_copy_and_changes_nothing(fashion):
+    images = fashion[0].images[:100].copy()
+    before = images.copy()
+    knn = KNN().fit(images, fashion[0].labels[:100])
+    knn.predict(images)
+    assert np.shares_memory(knn._points, images) and (images == before).all()
+
+
+def test_in_company():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(40, 3)), 3 + rng.normal(size=(40, 3))])
+    y = np.repeat(["left", "right"], 40)
+    assert cross_val_score(make_pipeline(StandardScaler(), KNN(3)), X, y).mean() > 0.9
+    knn = KNN(4, weights="distance", metric="manhattan").fit(X, y)
+    assert clone(knn).get_params() == {"n_neighbors": 4, "weights": "distance", "metric": "manhattan"}
+    assert (pickle.loads(pickle.dumps(knn)).predict_proba(X) == knn.predict_proba(X)).all()
+    assert repr(KNN(3)) == "KNN(n_neighbors=3)"
+
+
+# Each training image among the others
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_without_queries_an_image_is_not_its_own_neighbour(metric):
+    X, _, y = hard_data(5, "float64")
+    knn = KNN(3, metric=metric).fit(X, y)
+    for k in 1, 3, len(X) - 1:
+        distances, indices = knn.kneighbors(n_neighbors=k)
+        for i in range(len(X)):
+            others = np.delete(np.arange(len(X)), i)
+            d, j = KNN(k, metric=metric).fit(X[others], y[others]).kneighbors(X[i:i+1])
+            np.testing.assert_array_equal(indices[i], others[j[0]])
+            np.testing.assert_array_equal(distances[i], d[0])
+    with pytest.raises(ValueError, match=f"n_samples = {len(X) - 1}, got {len(X)}"): knn.kneighbors(n_neighbors=len(X))
+    theirs = KNeighborsClassifier(3, algorithm="brute").fit(X, y).kneighbors()[0]
+    if metric == "euclidean": np.testing.assert_allclose(knn.kneighbors()[0], theirs, atol=1e-6)
+    same = np.ones((9, 4))
+    assert KNN(2).fit(same, np.arange(9)).kneighbors()[1].tolist() == [[1, 2], [0, 2]] + [[0, 1]] * 7
+
+
+# Votes
+
+def test_a_tied_vote_goes_to_the_class_of_the_nearest():
+    X, y = np.arange(6.0)[:, None], np.array(["z", "a", "a", "z", "m", "m"])
+    knn = KNN(4).fit(X, y)
+    assert knn.predict([[-1.0], [1.1]]).tolist() == ["z", "a"]
+    assert knn.predict_proba([[-1.0]]).tolist() == [[0.5, 0, np.nextafter(0.5, 1)]]
+    assert KNN(6).fit(X, y).predict([[9.0], [-9.0], [1.4]]).tolist() == ["m", "z", "a"]
+    knn = KNN(2, weights="distance").fit([[0.0], [2.0]], ["z", "a"])
+    assert knn.predict([[1.0]]).tolist() == ["z"] and knn.predict_proba([[1.0]]).tolist() == [[0.5, np.nextafter(0.5, 1)]]
+    knn = KNN(5).fit([[0.0], [1.1], [1.2], [1.3], [1.4]], ["far", "b", "a", "a", "b"])     # the nearest is not among the tied
+    assert knn.predict([[0.0]]).tolist() == ["b"]
+
+
+def test_neighbours_at_distance_zero_vote_alone():
+    knn = KNN(4, weights="distance").fit([[0.0], [0.0], [0.0], [1e-150], [5.0]], [2, 1, 1, 0, 0])
+    assert knn.predict_proba([[0.0]]).tolist() == [[0, 2 / 3, 1 / 3]] and knn.predict([[0.0]]).tolist() == [1]
+    tiny = KNN(2, weights="distance", metric="manhattan").fit([[0.0], [3e-310]], [0, 1]).predict_proba([[1e-310]])      # 1 / distance is infinite
+    np.testing.assert_allclose(tiny, [[2 / 3, 1 / 3]], rtol=1e-3)
+
+
+# Memory
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_memory_is_bounded(metric, monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(module, "_BLOCK", 2**19)
+    X = rng.random((6000, 64), dtype=np.float32)
+    X[3000:] = X[0]                                                     # 3001 equal images: as many candidates
+    knn = KNN(3, metric=metric).fit(X, np.arange(6000) % 7)
+    Q = X[:300]
+    tracemalloc.start()
+    distances, indices = knn.kneighbors(Q)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3e6, "a few blocks of half a megabyte; all the distances would be 14 MB or 28 MB"
+    np.testing.assert_array_equal(indices[0], [0, 3000, 3001])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(knn.kneighbors(Q)[1], indices)
+    np.testing.assert_array_equal(knn.kneighbors(Q)[0], distances)
+
+
+def test_memory_of_a_real_search(fashion):
+    knn = KNN().fit(fashion[0].images, fashion[0].labels)
+    tracemalloc.start()
+    knn.kneighbors(fashion[0].images[:300])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+
+
+# Explanation
+
+def test_explain_draws_the_neighbours_and_the_votes(fashion):
+    images, labels = fashion[0].images[:500], fashion[0].labels[:500]
+    knn = KNN(7).fit(images, labels)
+    image = fashion[0].images[600]
+    distances, indices = knn.kneighbors(image[None])
+    fig = knn.explain(image, "truth")
+    pictures = [ax for ax in fig.axes if ax.images]
+    assert len(pictures) == 8 and (pictures[0].images[0].get_array() == image).all()
+    assert pictures[0].get_title() == f"truth\ncalled {knn.predict(image[None])[0]}"
+    for ax, i, d in zip(pictures[1:], indices[0], distances[0]):
+        assert (ax.images[0].get_array() == images[i]).all() and ax.images[0].get_clim() == (0, 255)
+        assert ax.get_title() == f"{labels[i]}\n{d:.5g}"
+    bars, = (ax for ax in fig.axes if not ax.images)
+    assert sum(p.get_width() for p in bars.patches) == pytest.approx(1)
+    by_rows = KNN(7).fit(images.reshape(500, -1) / 255, labels).explain(image / 255)
+    assert len(by_rows.axes) == 9 and by_rows.axes[1].images[0].get_clim() == (0, 1)
+    assert len(KNN(30).fit(images, labels).explain(image).axes) == 12, "ten neighbours are drawn at the most"
+    colour = np.random.default_rng(0).random((6, 4, 5, 3))
+    assert len(KNN(1).fit(colour, range(6)).explain(colour[0]).axes) == 3
+    plt.close("all")
+
+
+def test_explain_needs_an_image(fashion):
+    knn = KNN(1).fit(np.eye(4), range(4))
+    with pytest.raises(ValueError, match=r"image must have the shape .* got \(4,\)"): knn.explain(np.eye(4)[0])
+    with pytest.raises(ValueError, match="3 features"): knn.explain(np.ones((1, 3)))
+    knn = KNN(1).fit(fashion[0].images[:5], range(5))
+    with pytest.raises(ValueError, match=r"\(28, 28\), as in fit, got \(14, 56\)"): knn.explain(np.ones((14, 56)))
+    with pytest.raises(NotFittedError): KNN().explain(np.ones((2, 2)))
+
+
+# Refusals
+
+@pytest.mark.parametrize("params, error, message", [
+    (dict(n_neighbors=0), ValueError, "n_neighbors must be from 1 .* got 0"), (dict(n_neighbors=-1), ValueError, "got -1"),
+    (dict(n_neighbors=5), ValueError, "n_samples = 4, got 5"), (dict(n_neighbors=2.0), TypeError, "whole number, got 2.0"),
+    (dict(n_neighbors="3"), TypeError, "whole number, got '3'"), (dict(n_neighbors=True), TypeError, "got True"),
+    (dict(n_neighbors=None), TypeError, "got None"), (dict(n_neighbors=np.nan), TypeError, "got nan"),
+    (dict(weights="none"), ValueError, "weights must be one of uniform, distance, got 'none'"),
+    (dict(weights=None), ValueError, "weights"), (dict(weights=len), ValueError, "weights"),
+    (dict(metric="l2"), ValueError, "metric must be one of euclidean, manhattan, cosine, got 'l2'"),
+    (dict(metric=["euclidean"]), ValueError, "metric")])
+def test_bad_parameters(params, error, message):
+    X, y = np.eye(4), [0, 1, 0, 1]
+    with pytest.raises(error, match=message): KNN(**{"n_neighbors": 2} | params).fit(X, y)
+    knn = KNN(2).fit(X, y)
+    if "n_neighbors" in params and params["n_neighbors"] is not None:
+        with pytest.raises(error, match=message): knn.kneighbors(X, **params)
+        with pytest.raises(error, match=message): knn.set_params(**params).predict(X)
+    assert KNN(np.int64(2)).fit(X, y).kneighbors(X, np.uint8(4))[1].shape == (4, 4)
+
+
+@pytest.mark.parametrize("X, y", [
+    (np.empty((0, 4)), []), (np.empty((4, 0)), [0, 1, 0, 1]), (np.empty((0, 28, 28)), []), (np.empty((3, 0, 28)), [0, 1, 0]), (np.ones(4), [0, 1, 0, 1]),
+    (np.array([[np.nan, 0], [1, 1]]), [0, 1]), (np.array([[np.inf, 0], [1, 1]]), [0, 1]), (np.eye(4), [0, 1, 0]), (np.eye(4), [0, 1, 0, 1, 1]),
+    (np.eye(4), [0, 1, 0, np.nan]), (np.eye(4), np.eye(4)), (np.eye(4), [0.5, 0.1, 0.7, 1.3]), ([["a", "b"], ["c", "d"]], [0, 1]), (np.eye(4) * 1j, [0, 1, 0, 1]),
+    (np.float64(3), [1])])
+def test_bad_training_data(X, y):
+    with pytest.raises((ValueError, TypeError)): KNN(1).fit(X, y)
+
+
+@pytest.mark.parametrize("X", [np.empty((0, 28, 28)), np.ones((2, 28, 27)), np.ones((2, 14, 56)), np.ones((2, 783)), np.ones(784), np.full((1, 28, 28), np.nan),
+                               np.full((1, 28, 28), -np.inf), np.ones((28, 28))])
+def test_bad_queries(X, fashion):
+    knn = KNN(1).fit(fashion[0].images[:20], [0, 1] * 10)
+    for ask in knn.predict, knn.predict_proba, knn.kneighbors:
+        with pytest.raises(ValueError): ask(X)
+
+
+def test_not_fitted():
+    for ask in KNN().predict, KNN().predict_proba, KNN().kneighbors:
+        with pytest.raises(NotFittedError): ask(np.eye(3))
+
+
+# ---- the search by bounds against the search by products ---------------------------------------------------------------
+
+def clustered(dtype, n=6000, d=40, seed=0):
+    "Points in clusters with a steep spectrum, some of them copies of others."
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(30, d)) * np.geomspace(60, 1, d)
+    points = centres[rng.integers(30, size=n)] + rng.normal(size=(n, d)) * np.geomspace(10, 0.1, d)
+    points[-500:] = points[:500]
+    points = np.clip(points + 128, 0, 255)
+    return points.round().astype(dtype) if np.dtype(dtype).kind in "ui" else (points / 255).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
+@pytest.mark.parametrize("k", [1, 2, 10, 256])
+def test_bound_gives_the_neighbours_of_the_product(dtype, k):
+    points = clustered(dtype)
+    queries = np.concatenate([points[::40], clustered(dtype, 5000, seed=1)[:101]])
+    knn = KNN(k).fit(points, np.arange(len(points)) % 3)
+    assert knn.search_ == "bound"
+    distances, indices = knn.kneighbors(queries)
+    expected, order = module._search(queries, points, k, "euclidean", points.mean(axis=0, dtype=float))
+    np.testing.assert_allclose(distances, expected, rtol=1e-12)
+    assert (indices == order).all()
+
+
+def test_bound_leaves_out_the_point_itself():
+    points = clustered("uint8")
+    knn = KNN(5).fit(points, np.zeros(len(points)))
+    distances, indices = knn.kneighbors()
+    assert knn.search_ == "bound" and (indices != np.arange(len(points))[:, None]).all()
+    assert (distances[:500, 0] == 0).all(), "a copy is a neighbour still"
+
+
+@pytest.mark.parametrize("shift, scale", [(0, 1e-9), (1e6, 1), (-3e4, 1e-3), (0, 1e9)])
+def test_bound_at_any_scale_and_place(shift, scale):
+    points = clustered("float64") * scale + shift
+    knn = KNN(10).fit(points, np.zeros(len(points)))
+    distances, indices = knn.kneighbors(points[:60] + 0.01 * scale)
+    expected = ((points[:60, None] + 0.01 * scale - points) ** 2).sum(axis=2)
+    assert knn.search_ == "bound"
+    np.testing.assert_allclose(distances, np.sqrt(np.sort(expected, axis=1)[:, :10]), rtol=1e-6, atol=1e-9 * scale)
+
+
+def test_bound_with_queries_far_away_and_blocks_of_any_size(fashion):
+    points = fashion[1].images.reshape(10000, -1)
+    knn = KNN(3).fit(points.astype(np.float32), np.zeros(10000))
+    far = np.full((2, 784), 1e25, np.float32)
+    expected = module._search(far, points.astype(np.float32), 3, "euclidean", 0.0)
+    assert (knn.kneighbors(far)[0] == pytest.approx(expected[0], rel=1e-6))
+    bound = module._Bound(points)
+    first = bound.search(points[:130], 7, block=64)
+    for block in 1, 3, 130:
+        again = bound.search(points[:130], 7, block=block)
+        assert (again[0] == first[0]).all() and (again[1] == first[1]).all()
+
+
+def test_bound_is_not_used_where_it_cannot_help():
+    noise = np.random.default_rng(0).normal(size=(6000, 300))
+    assert KNN().fit(noise, np.zeros(6000)).search_ == "product"
+    assert KNN().fit(np.ones((6000, 30)), np.zeros(6000)).search_ == "product", "all points equal"
+    assert KNN(metric="manhattan").fit(noise, np.zeros(6000)).search_ == "direct"
+    assert KNN().fit(noise[:100], np.zeros(100)).search_ == "product"
