@@ -16,7 +16,7 @@ test: data  ## check everything that CI checks
 	@$(PY) -m pytest -q tests
 
 lab: data  ## open the chapters in JupyterLab
-	@$(PY) -m jupyterlab nbs
+	@$(PY) -m jupyterlab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 docs: setup  ## build the site from the committed outputs, in seconds
 	@$(PY) $(TOOLS)/build_site.py nbs
