@@ -9,6 +9,7 @@ import pandas as pd
 
 from fashion_proto.data import load_fashion_mnist, read_csv
 
+LIBRARIES = "numpy pandas scikit-learn"
 ROUNDS = 7
 
 

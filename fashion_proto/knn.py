@@ -5,18 +5,29 @@
 # %% auto #0
 __all__ = ['KNN']
 
-# %% ../nbs/06_knn.ipynb #5a4acdc5
+# %% ../nbs/06_knn.ipynb #89b68e47
+import json
+import math
 import numbers
 import os
+import secrets
+import struct
+import zipfile
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from joblib import effective_n_jobs
 from numba import njit
+from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 from .averages import _as_rows
 
 # %% ../nbs/06_knn.ipynb #3e95ba14
@@ -46,13 +57,15 @@ def _cosine(queries, points):
     distances[queries[:, -1] == 1] = distances[:, points[:, -2] == 1] = 1     # blank: exactly
     return distances
 
-# %% ../nbs/06_knn.ipynb #8117e155
+# %% ../nbs/06_knn.ipynb #c60cceca
 def _distances(queries, points, rows, metric):
     "The distance of each query from those `rows` of `points`, directly, a block at a time."
-    blocks = (points[rows[part]] for part in _blocks(len(rows), 64 * points.shape[1]))
-    if metric == 'cosine': return np.hstack([_cosine(queries, block) for block in blocks])
-    kernel = {'euclidean': 'euclidean', 'manhattan': 'cityblock'}[metric]
-    return np.hstack([cdist(queries, block, kernel) for block in blocks])
+    kernel = {'euclidean': 'euclidean', 'manhattan': 'cityblock'}.get(metric)
+    parts = [np.empty((len(queries), 0))]
+    for part in _blocks(len(rows), 64 * points.shape[1]):
+        block = points[rows[part]]
+        parts.append(cdist(queries, block, kernel) if kernel else _cosine(queries, block))
+    return np.hstack(parts)
 
 # %% ../nbs/06_knn.ipynb #c0de64e5
 def _rough(queries, points, metric, centre):
@@ -98,164 +111,408 @@ def _search(X, points, k, metric, centre):
         del rough                                # before the next block is made
     return distances, indices
 
-# %% ../nbs/06_knn.ipynb #215006fc
-def _directions(points, n_rows=4000):
-    "The mean of some of the `points`, and their principal directions in columns, the widest first."
-    some = points[np.random.default_rng(0).permutation(len(points))[:n_rows]].astype(np.float64)
-    mean = some.mean(axis=0)
-    some -= mean
-    return mean, np.linalg.eigh(some.T @ some)[1][:, ::-1]
+# %% ../nbs/06_knn.ipynb #56a43ec1
+def _search_within(X, points, radius, metric, centre):
+    "For each row of `X` the distances and indices of the points within `radius`, nearest first."
+    out, size = [], 8 if metric == 'manhattan' else 4
+    for rows in _blocks(len(X), size * len(points) + 32 * X.shape[1]):
+        queries = _unit_rows(X[rows], 1) if metric == 'cosine' else X[rows].astype(np.float64)
+        rough, margin = _rough(queries, points, metric, centre)
+        with np.errstate(all='ignore'):
+            reach = {'euclidean': radius**2, 'cosine': 2*radius, 'manhattan': radius}[metric] + margin
+            if metric != 'manhattan': reach -= ((queries - centre)**2).sum(axis=1)
+        for i, query in enumerate(queries):
+            near = np.flatnonzero(~(rough[i] > reach[i]))
+            distances = _distances(query[None], points, near, metric)[0]
+            order = np.argsort(distances, kind='stable')[:(distances <= radius).sum()]
+            out.append((distances[order], near[order]))
+    return out
 
-def _coordinates(rows, mean, directions, m):
-    "The first `m` coordinates of each row, and its length along the other directions, in single precision."
-    parts = []
-    for some in np.array_split(rows, 1 + len(rows) // 4096):
-        moved = some - mean
-        lead = moved @ directions[:, :m]
-        rest = np.einsum('ij,ij->i', moved, moved) - np.einsum('ij,ij->i', lead, lead)
-        with np.errstate(over='ignore'):         # infinite is as good as too far
-            parts.append(np.column_stack([lead, np.sqrt(np.maximum(rest, 0))]).astype(np.float32))
-    return np.concatenate(parts)
+# %% ../nbs/06_knn.ipynb #0ea1e599
+def _directions(points, m, scales=()):
+    "The mean of some `points` (each times its scale), and in columns the `m` widest directions."
+    some = np.random.default_rng(0).permutation(len(points))[:4000]
+    some = points[some].astype(np.float64) * (scales[some, None] if len(scales) else 1)
+    mean, p = some.mean(axis=0), some.shape[1]
+    some = (some - mean).astype(np.float32)      # near enough: any right angles will do,
+    axes = eigh(some.T @ some, subset_by_index=[max(0, p - m), p - 1])[1][:, ::-1].astype(np.float64)
+    for _ in range(2): axes = axes @ (1.5 * np.eye(axes.shape[1]) - 0.5 * axes.T @ axes)
+    return mean, axes                            # but these to the last bits: Newton's method
 
-# %% ../nbs/06_knn.ipynb #1b29e350
-@njit(nogil=True, cache=True, fastmath={'contract'})
-def _rough_four(queries, points, out):
-    "The squared distances of four short vectors (4, m) from the columns of `points` (m, n)."
-    a, b, c, d = out[0], out[1], out[2], out[3]
-    out[:] = 0
-    for i in range(points.shape[0]):
-        x, qa, qb, qc, qd = points[i], queries[0, i], queries[1, i], queries[2, i], queries[3, i]
-        for j in range(len(x)):              # four at once, since fetching x costs more than using it
-            da, db, dc, dd = qa - x[j], qb - x[j], qc - x[j], qd - x[j]
-            a[j] += da*da
-            b[j] += db*db
-            c[j] += dc*dc
-            d[j] += dd*dd
+# %% ../nbs/06_knn.ipynb #271fea29
+_FEW, _MORE = 24, 64                             # the length of the rest is the 24th number
+_Sketch = namedtuple('_Sketch', 'few codes rest')
 
 @njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
-def _rough_one(q, x):
-    "The squared distance of two short vectors in single precision."
-    total = np.float32(0)
-    for i in range(len(q)):
-        step = q[i] - x[i]
-        total += step*step
+def _encode(z, squares, uncertain, few, codes, rest):
+    "Fill the last three with the sketches of rows of coordinates `z` and squared lengths `squares`."
+    lead, up = few.shape[1] - 2, 1 + 2**-20
+    for i in range(len(z)):
+        first = second = 0.
+        for j in range(lead): first += z[i, j]**2
+        for j in range(lead, z.shape[1]): second += z[i, j]**2
+        unit, doubt = np.sqrt(second) / 32_000, uncertain * squares[i]
+        few[i, :lead] = z[i, :lead]
+        few[i, lead] = up * np.sqrt(max(squares[i] - first, 0.) + doubt)
+        few[i, lead + 1] = squares[i] * (1 - 2**-15)
+        for j in range(codes.shape[1]):
+            codes[i, j] = np.int16(np.rint(z[i, lead + j] / unit)) if unit > 0 else 0
+        rest[i, 0], rest[i, 1] = unit, up * np.sqrt(max(squares[i] - first - second, 0.) + doubt)
+
+# %% ../nbs/06_knn.ipynb #96f7cc23
+def _spread(function, items, n_jobs):
+    "The function of each item, by so many threads."
+    if n_jobs == 1 or len(items) == 1: return [function(item) for item in items]
+    with ThreadPoolExecutor(n_jobs) as pool: return list(pool.map(function, items))
+
+# %% ../nbs/06_knn.ipynb #d59904bc
+def _sketches(rows, mean, directions, scales, n_jobs=1):
+    "The sketch of each row (each times its scale), given the mean and directions of the points."
+    n, p = rows.shape
+    axes = np.zeros((p, _FEW - 1 + _MORE))
+    axes[:, :directions.shape[1]] = directions
+    out = _Sketch(np.empty((n, _FEW + 1), np.float32), np.empty((n, _MORE), np.int16),
+                  np.empty((n, 2), np.float32))
+
+    def part(start):
+        own = slice(start, start + 512)
+        with np.errstate(all='ignore'):          # not finite: nothing is ruled out
+            moved = (rows[own] * scales[own, None] if len(scales) else rows[own]) - mean
+            squares = np.einsum('ij,ij->i', moved, moved)
+            _encode(moved @ axes, squares, p * 2**-48, *(array[own] for array in out))
+
+    if n <= 512: part(0)
+    else:
+        with threadpool_limits(1): _spread(part, range(0, n, 512), n_jobs)
+    return out
+
+# %% ../nbs/06_knn.ipynb #20a9e46f
+def _halves(few, part):
+    "The rows `part` cut in two at the middle of their widest coordinate."
+    widest = few[part[::1 + len(part) // 500], :-1].var(axis=0).argmax()
+    order, middle = np.argpartition(few[part, widest], len(part) // 2), len(part) // 2
+    return part[order[:middle]], part[order[middle:]]
+
+def _boxes(few, size=256):
+    "The rows in an order in which each box is a run of them, and the place where each run starts."
+    parts = [np.arange(len(few))]
+    while len(parts[-1]) > size: parts = [half for part in parts for half in _halves(few, part)]
+    return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+
+# %% ../nbs/06_knn.ipynb #9a2002a6
+_Index = namedtuple('_Index', 'tiles codes rest order starts low high')
+
+def _index(sketch):
+    "The sketches box by box, and the least and the greatest value of each number in each box."
+    order, starts = _boxes(sketch.few)
+    codes, rest = sketch.codes[order], sketch.rest[order]
+    width = -(-np.diff(starts).max() // 16) * 16         # a whole number of vector registers
+    tiles = np.full((len(starts) - 1, _FEW + 1, width), np.inf, np.float32)
+    low, high = np.empty((2, _FEW, len(tiles)), np.float32)
+    for box, tile in enumerate(tiles):
+        own = sketch.few[order[starts[box]:starts[box + 1]]].T
+        tile[:, :own.shape[1]] = own
+        low[:, box], high[:, box] = own[:-1].min(axis=1), own[:-1].max(axis=1)
+    pad = 2**-20 * np.sqrt(sketch.few[:, -1].max())      # more than rounding can do
+    return _Index(tiles, codes, rest, order, starts, low - pad, high + pad)
+
+# %% ../nbs/06_knn.ipynb #e4e11c81
+@njit(nogil=True, cache=True, fastmath={'contract'})
+def _box_bounds(few, q, low, high, out):
+    "The least squared distance that each box allows to query `q`."
+    out[:] = 0
+    for i in range(len(low)):
+        x = few[q, i]
+        for box in range(len(out)):
+            step = max(max(low[i, box] - x, x - high[i, box]), np.float32(0))
+            out[box] += step*step
+
+# %% ../nbs/06_knn.ipynb #f6723ca0
+@njit(nogil=True, cache=True, fastmath={'contract'})
+def _tile_bounds(few, q, tiles, box, out):
+    "The bound by 24 numbers for query `q` and each point of a box."
+    last, two = tiles.shape[1] - 1, np.float32(-2)
+    square = few[q, last]
+    for j in range(len(out)): out[j] = square + tiles[box, last, j]
+    for i in range(0, last, 8):                  # eight at once: storing costs more than adding
+        a, b, c, d = two*few[q, i], two*few[q, i+1], two*few[q, i+2], two*few[q, i+3]
+        e, f, g, h = two*few[q, i+4], two*few[q, i+5], two*few[q, i+6], two*few[q, i+7]
+        for j in range(len(out)):
+            out[j] += ((a*tiles[box, i, j] + b*tiles[box, i+1, j]
+                        + c*tiles[box, i+2, j] + d*tiles[box, i+3, j])
+                       + (e*tiles[box, i+4, j] + f*tiles[box, i+5, j]
+                          + g*tiles[box, i+6, j] + h*tiles[box, i+7, j]))
+
+# %% ../nbs/06_knn.ipynb #5f486541
+@njit(nogil=True, cache=True)
+def _product_of_codes(a, i, b, j):
+    "The product of row `i` of `a` and row `j` of `b`, in whole numbers."
+    total = np.int32(0)
+    for c in range(a.shape[1]): total = np.int32(total + np.int32(np.int32(a[i, c]) * np.int32(b[j, c])))
     return total
 
-# %% ../nbs/06_knn.ipynb #d3f0fec6
 @njit(nogil=True, cache=True)
-def _square_of_bytes(q, x):
-    "The squared distance of two images of bytes, in whole numbers."
+def _candidates(q, few, own_codes, own_rest, box, tiles, codes, rest, starts, limit,
+                bounds, which, work):
+    "How many points of a box are not ruled out; their places in it come first in `which`."
+    first, size = starts[box], starts[box + 1] - starts[box]
+    _tile_bounds(few, q, tiles, box, bounds)
+    some = left = 0
+    for j in range(size):                        # no branch, so nothing to be guessed wrong
+        which[some] = j
+        some += not bounds[j] > limit
+    two, last = np.float32(2), few.shape[1] - 2
+    length, unit, left_out = two*few[q, last], two*own_rest[q, 0], two*own_rest[q, 1]
+    for i in range(some):
+        j = which[i]
+        at, product = first + j, _product_of_codes(own_codes, q, codes, first + j)
+        bounds[j] += (length * tiles[box, last, j] - left_out * rest[at, 1]
+                      - unit * rest[at, 0] * np.float32(product + 260_000))
+        which[left] = j
+        left += not bounds[j] > limit
+    work[0] += size
+    work[1] += some
+    return left
+
+# %% ../nbs/06_knn.ipynb #4d9018a0
+@njit(nogil=True, cache=True)
+def _square_of_bytes(queries, q, points, x):
+    "The squared distance of two images of bytes."
     total = np.int32(0)
-    for i in range(len(q)):
-        step = np.int32(np.int32(q[i]) - np.int32(x[i]))
+    for i in range(points.shape[1]):
+        step = np.int32(np.int32(queries[q, i]) - np.int32(points[x, i]))
         total = np.int32(total + np.int32(step * step))
     return np.float64(total)
 
 @njit(nogil=True, cache=True)
-def _square_of_numbers(q, x):
-    "The squared distance of two images in double precision, added up in one fixed order."
-    a = b = c = d = 0.
-    for i in range(0, len(q) - 3, 4):
-        a += (np.float64(q[i]) - np.float64(x[i]))**2
-        b += (np.float64(q[i + 1]) - np.float64(x[i + 1]))**2
-        c += (np.float64(q[i + 2]) - np.float64(x[i + 2]))**2
-        d += (np.float64(q[i + 3]) - np.float64(x[i + 3]))**2
-    for i in range(len(q) - len(q) % 4, len(q)): a += (np.float64(q[i]) - np.float64(x[i]))**2
-    return a + b + (c + d)
+def _sum_of_bytes(queries, q, points, x):
+    "The sum of the absolute differences of two images of bytes."
+    total = np.int32(0)
+    for i in range(points.shape[1]):
+        total = np.int32(total + abs(np.int32(np.int32(queries[q, i]) - np.int32(points[x, i]))))
+    return np.float64(total)
 
-# %% ../nbs/06_knn.ipynb #5b30c182
+# %% ../nbs/06_knn.ipynb #54e691ae
+@njit(nogil=True, cache=True, fastmath={'reassoc'})
+def _square_of_numbers(queries, q, points, x, a, b):
+    "The squared distance of row `q` times `a` and row `x` times `b`."
+    total = 0.
+    for i in range(points.shape[1]):
+        total += (np.float64(queries[q, i])*a - np.float64(points[x, i])*b)**2
+    return total
+
+@njit(nogil=True, cache=True, fastmath={'reassoc'})
+def _sum_of_numbers(queries, q, points, x):
+    "The sum of the absolute differences of two rows."
+    total = 0.
+    for i in range(points.shape[1]):
+        total += abs(np.float64(queries[q, i]) - np.float64(points[x, i]))
+    return total
+
+# %% ../nbs/06_knn.ipynb #35490ed5
+_Asked = namedtuple('_Asked', 'queries scales rows few codes rest')
+
+@njit(nogil=True, cache=True)
+def _value(kind, queries, q, query_scales, points, x, scales):
+    "What query `q` and point `x` are compared by: a squared distance, or a sum of differences."
+    if kind == 0: return _square_of_bytes(queries, q, points, x)
+    if kind == 1: return _square_of_numbers(queries, q, points, x, 1., 1.)
+    if kind == 2 and scales[x] == 0: return 2.   # a blank image
+    if kind == 2: return _square_of_numbers(queries, q, points, x, query_scales[q], scales[x])
+    if kind == 3: return _sum_of_bytes(queries, q, points, x)
+    return _sum_of_numbers(queries, q, points, x)
+
+# %% ../nbs/06_knn.ipynb #19358a8a
 @njit(nogil=True, cache=True)
 def _put(values, indices, value, index):
-    "Put `value` into the sorted `values`, behind its equals; the last one falls out."
-    place = len(values) - 1
-    while place > 0 and value < values[place - 1]:
-        values[place], indices[place] = values[place - 1], indices[place - 1]
-        place -= 1
-    values[place], indices[place] = value, index
+    "Put `value` into the sorted `values`, equal ones by `index`; the last one falls out."
+    at = len(values) - 1
+    while at > 0 and (value < values[at - 1] or value == values[at - 1] and index < indices[at - 1]):
+        values[at], indices[at] = values[at - 1], indices[at - 1]
+        at -= 1
+    values[at], indices[at] = value, index
 
-# %% ../nbs/06_knn.ipynb #6e2d8275
-def _compiled(square):
-    "The search by bounds, compiled for one kind of numbers, whose exact squared distance is `square`."
-    @njit(nogil=True, cache=True)
-    def first_limit(query, bounds, some, points, k):
-        near, near_at = np.full(2 * k, np.float32(np.inf)), np.full(2 * k, -1)
-        best, best_at = np.full(k, np.inf), np.full(k, -1)
-        for j in range(len(some)):
-            if bounds[j] < near[-1]: _put(near, near_at, bounds[j], some[j])
-        for j in near_at:
-            if j >= 0: _put(best, best_at, min(square(query, points[j]), best[-1]), j)
-        return best[-1]
+# %% ../nbs/06_knn.ipynb #826d6e23
+@njit(nogil=True, cache=True, fastmath={'contract'})
+def _own_boxes(few, low, high):
+    "The number of the box nearest to each query."
+    near, own = np.empty(low.shape[1], np.float32), np.empty(len(few), np.int64)
+    for q in range(len(few)):
+        _box_bounds(few, q, low, high, near)
+        own[q] = near.argmin()
+    return own
 
-    @njit(nogil=True, cache=True)
-    def search(queries, few, many, points, tiles, points_many, some, some_few, margin, squares, indices):
-        k, n, size = squares.shape[1], len(points), tiles.shape[2]
-        bounds, limit = np.empty((4, size), np.float32), np.empty(len(queries), np.float32)
-        looked_at, squares[:] = 0, np.inf
-        for first in range(0, len(queries), 4):
-            _rough_four(few[first:first + 4], some_few, bounds)
-            for q in range(first, min(first + 4, len(queries))):
-                reach = first_limit(queries[q], bounds[q - first], some, points, k)
-                limit[q] = (np.sqrt(reach) + margin)**2 * 1.00001
-        for tile in range(len(tiles)):           # few enough points to stay in the cache for all queries
-            for first in range(0, len(queries), 4):
-                _rough_four(few[first:first + 4], tiles[tile], bounds)
-                for q in range(first, min(first + 4, len(queries))):
-                    for j in range(min(size, n - tile * size)):
-                        at = tile * size + j
-                        if bounds[q - first, j] > limit[q]: continue
-                        if _rough_one(many[q], points_many[at]) > limit[q]: continue
-                        looked_at += 1
-                        found = square(queries[q], points[at])
-                        if found < squares[q, -1]:
-                            _put(squares[q], indices[q], found, at)
-                            limit[q] = min(limit[q], (np.sqrt(squares[q, -1]) + margin)**2 * 1.00001)
-        return looked_at
-    return search
+# %% ../nbs/06_knn.ipynb #441aa823
+@njit(nogil=True, cache=True)
+def _nearest_of(kind, asked, points, scales, index, values, indices, work):
+    "Fill `values` and `indices`, one row a query, with the nearest points; count the `work`."
+    queries, query_scales, rows, few, own_codes, own_rest = asked
+    tiles, codes, rest, order, starts, low, high = index
+    near, away = np.empty((len(rows), len(tiles)), np.float32), np.zeros(len(tiles), np.float32)
+    bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
+    limit, own = np.full(len(rows), np.float32(np.inf)), np.empty(len(rows), np.int64)
+    values[:], indices[:] = np.inf, len(points)
+    for q in range(len(rows)):
+        _box_bounds(few, q, low, high, near[q])
+        own[q] = near[q].argmin()
+        away += near[q]
+    turns = away.argsort()
+    for turn in range(-1, len(tiles)):
+        for q in range(len(rows)):
+            box = own[q] if turn < 0 else turns[turn]
+            if turn >= 0 and (box == own[q] or near[q, box] > limit[q]): continue
+            left = _candidates(q, few, own_codes, own_rest, box, tiles, codes, rest, starts, limit[q],
+                               bounds, which, work)
+            if turn < 0: which[:left] = which[:left][bounds[which[:left]].argsort()]
+            for i in range(left):
+                if bounds[which[i]] > limit[q]: continue
+                at = order[starts[box] + which[i]]
+                value = _value(kind, queries, rows[q], query_scales, points, at, scales)
+                work[2] += 1
+                if value < values[q, -1] or value == values[q, -1] and at < indices[q, -1]:
+                    _put(values[q], indices[q], value, at)
+                    limit[q] = values[q, -1] * 1.00001
 
-_search_bytes, _search_numbers = _compiled(_square_of_bytes), _compiled(_square_of_numbers)
+# %% ../nbs/06_knn.ipynb #381f410c
+@njit(nogil=True, cache=True)
+def _within_of(kind, asked, points, scales, index, reach, values, hits):
+    "Fill `values` and `hits` (query, point) with all points within `reach`, as far as they have room."
+    queries, query_scales, rows, few, own_codes, own_rest = asked
+    tiles, codes, rest, order, starts, low, high = index
+    near, work, found = np.empty((len(rows), len(tiles)), np.float32), np.zeros(3, np.int64), 0
+    bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
+    limit = np.float32(reach * 1.00001)
+    for q in range(len(rows)): _box_bounds(few, q, low, high, near[q])
+    for box in range(len(tiles)):
+        for q in range(len(rows)):
+            if near[q, box] > limit: continue
+            for i in range(_candidates(q, few, own_codes, own_rest, box, tiles, codes, rest, starts, limit,
+                                       bounds, which, work)):
+                at = order[starts[box] + which[i]]
+                value = _value(kind, queries, rows[q], query_scales, points, at, scales)
+                if value > reach: continue
+                if found < len(values): values[found], hits[found, 0], hits[found, 1] = value, q, at
+                found += 1
+    return found
 
-# %% ../nbs/06_knn.ipynb #cc608e12
-_TILE, _FEW, _MANY = 1024, 16, 64
+# %% ../nbs/06_knn.ipynb #36eaf5d9
+def _plain(array):
+    "The array in rows, read-only, of numbers that numba knows."
+    known = array.dtype.kind in 'biuf' and array.dtype.itemsize <= 8 and array.dtype != np.float16
+    if not (known and array.dtype.isnative): array = array.astype(np.float64)
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array
 
-class _Bound:
+def _inverse_lengths(rows):
+    "One over the length of each row; 0 for a row of zeros, or too long or short to be squared."
+    with np.errstate(all='ignore'):
+        squares = np.concatenate([np.einsum('ij,ij->i', part, part) for start in range(0, len(rows), 4096)
+                                  for part in [rows[start:start + 4096].astype(np.float64)]])
+        return np.where((squares > 1e-200) & (squares < 1e200), 1 / np.sqrt(squares), 0)
+
+# %% ../nbs/06_knn.ipynb #319e0a71
+class _Engine:
     "Points prepared for the search by bounds."
-    def __init__(self, points):
-        self.points, n = np.ascontiguousarray(points), len(points)
-        self.mean, self.directions = _directions(points)
-        self.many, few = (_coordinates(points, self.mean, self.directions, m) for m in (_MANY, _FEW))
-        padded = np.zeros((-(-n // _TILE) * _TILE, few.shape[1]), np.float32)
-        padded[:n] = few
-        self.tiles = np.ascontiguousarray(padded.reshape(-1, _TILE, few.shape[1]).transpose(0, 2, 1))
-        self.some = np.linspace(0, n - 1, _TILE).astype(np.intp)
-        self.some_few = np.ascontiguousarray(few[self.some].T)
-        self.rounding = 2**-22 + (8 * points.shape[1] * 2**-53)**0.5
-        self.size = np.linalg.norm(self.many, axis=1).max(initial=0)
+    def __init__(self, points, metric, n_jobs=1):
+        self.points, self.metric, p = _plain(points), metric, points.shape[1]
+        self.scales, self.mean, self.directions = np.empty(0), np.zeros(p), np.empty((p, 0))
+        if metric == 'cosine': self.scales = _inverse_lengths(self.points)
+        if metric != 'manhattan':
+            self.mean, self.directions = _directions(self.points, _FEW - 1 + _MORE, self.scales)
+        sketch = self._sketch(self.points, self.scales, n_jobs)
+        self.size = np.sqrt(sketch.few[:, -1].max())
+        self.index = _index(sketch)
 
-    def search(self, queries, k, block=64):
-        "Distances and indices of the `k` nearest points, and the share that was looked at in full."
-        queries = np.ascontiguousarray(queries)
-        squares, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
-        few, many = (_coordinates(queries, self.mean, self.directions, m) for m in (_FEW, _MANY))
-        few = np.concatenate([few, np.zeros((-len(few) % 4, few.shape[1]), np.float32)])
-        margin = self.rounding * (self.size + np.linalg.norm(many.astype(float), axis=1).max(initial=0))
-        search = _search_bytes if queries.dtype == self.points.dtype == np.uint8 else _search_numbers
+    def _sketch(self, rows, scales, n_jobs):
+        "The sketches of rows; zeros for Manhattan's distance."
+        if self.metric != 'manhattan': return _sketches(rows, self.mean, self.directions, scales, n_jobs)
+        return _Sketch(np.zeros((len(rows), _FEW + 1), np.float32), np.zeros((len(rows), 0), np.int16),
+                       np.zeros((len(rows), 2), np.float32))
 
-        def part(start):
-            own = slice(start, start + block)
-            return search(queries[own], few[own], many[own], self.points, self.tiles, self.many,
-                          self.some, self.some_few, margin, squares[own], indices[own])
+    def _ask(self, queries, n_jobs):
+        "Queries in the order of their own boxes, and which of them the bounds do not serve."
+        scales = _inverse_lengths(queries) if self.metric == 'cosine' else self.scales
+        sketch = self._sketch(queries, scales, n_jobs)
+        order = _own_boxes(sketch.few, self.index.low, self.index.high).argsort(kind='stable')
+        odd = ~(sketch.few[:, -1] < 1e24)
+        if self.metric == 'cosine': odd |= scales == 0
+        return _Asked(queries, scales, order, *(array[order] for array in sketch)), np.flatnonzero(odd)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            looked_at = sum(pool.map(part, range(0, len(queries), block)))
-        return np.sqrt(squares), indices, looked_at / max(1, len(queries)) / len(self.points)
+    def _blocks(self, queries, n_jobs):
+        "The queries, a few thousand at a time, in blocks for one thread each."
+        for start in range(0, len(queries), 2**14):
+            asked, odd = self._ask(queries[start:start + 2**14], n_jobs)
+            size = min(128, -(-len(asked.rows) // (4 * n_jobs)))
+            parts = [slice(i, i + size) for i in range(0, len(asked.rows), size)]
+            yield start, [_Asked(*asked[:2], *(array[own] for array in asked[2:])) for own in parts], odd
 
-# %% ../nbs/06_knn.ipynb #4897ffdd
-def _bound_if_it_helps(points):
-    "The `points` prepared for the search by bounds, or None where the product is better."
-    if len(points) < 5000 or points.shape[1] < _FEW or points.shape[1] * 255**2 > 2**31: return None
-    bound = _Bound(points)
-    if not 1e-12 < bound.size < 1e12: return None
-    return bound if bound.search(points[::len(points) // 32], 10)[2] < 0.1 else None
+    def _kind(self, queries):
+        "Which value `_value` computes."
+        bytes_ = queries.dtype == self.points.dtype == np.uint8 and queries.shape[1] <= 33_000
+        return {'euclidean': 1, 'cosine': 2, 'manhattan': 4}[self.metric] - (bytes_ and self.metric != 'cosine')
+
+    def _finished(self, values):
+        "The distances that `values` of the metric stand for."
+        return {'euclidean': np.sqrt(values), 'cosine': values / 2, 'manhattan': values}[self.metric]
+
+    def nearest(self, queries, k, n_jobs=1):
+        "Distances, indices of the `k` nearest points, and how many passed each of the three tests."
+        queries, work = _plain(queries), np.zeros(3, np.int64)
+        kind, centre = self._kind(queries), 0. if self.metric == 'cosine' else self.mean
+        distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
+
+        def run(asked):
+            values, at, done = np.empty((len(asked.few), k)), np.empty((len(asked.few), k), np.intp), 0*work
+            _nearest_of(kind, asked, self.points, self.scales, self.index, values, at, done)
+            distances[start + asked.rows], indices[start + asked.rows] = self._finished(values), at
+            return done
+
+        for start, blocks, odd in self._blocks(queries, n_jobs):
+            work += sum(_spread(run, blocks, n_jobs))
+            odd += start
+            if len(odd):
+                distances[odd], indices[odd] = _search(queries[odd], self.points, k, self.metric, centre)
+        return distances, indices, work
+
+    def within(self, queries, radius, n_jobs=1):
+        "For each query the distances and indices of the points within `radius`, nearest first."
+        queries, out = _plain(queries), [None] * len(queries)
+        kind, centre = self._kind(queries), 0. if self.metric == 'cosine' else self.mean
+        reach = {'euclidean': radius**2, 'cosine': 2*radius, 'manhattan': radius}[self.metric] * (1 + 1e-12)
+
+        def run(asked):
+            found, room = 2**16, 0
+            while found > room:                  # the second time there is room
+                room, values, hits = found, np.empty(found), np.empty((found, 2), np.intp)
+                found = _within_of(kind, asked, self.points, self.scales, self.index, reach, values, hits)
+            distances, (q, at) = self._finished(values[:found]), hits[:found].T
+            keep = np.flatnonzero(distances <= radius)
+            keep = keep[np.lexsort((at[keep], distances[keep], q[keep]))]
+            cuts = np.searchsorted(q[keep], np.arange(1, len(asked.rows)))
+            for row, *pair in zip(asked.rows, np.split(distances[keep], cuts), np.split(at[keep], cuts)):
+                out[start + row] = tuple(pair)
+
+        for start, blocks, odd in self._blocks(queries, n_jobs):
+            _spread(run, blocks, n_jobs)
+            odd += start
+            for row, pair in zip(odd, _search_within(queries[odd], self.points, radius, self.metric, centre)):
+                out[row] = pair
+        return out
+
+# %% ../nbs/06_knn.ipynb #79060fa8
+def _engine_if_it_helps(points, metric, n_jobs=1):
+    "The `points` prepared for the search by bounds, or None where that is not worth it."
+    if len(points) < 5000: return None           # done before the loops are loaded
+    if metric == 'manhattan': return _Engine(points, metric, n_jobs)
+    if not 1e-12 < max(abs(float(points.max())), abs(float(points.min()))) < 1e12: return None
+    engine, p = _Engine(points, metric, n_jobs), points.shape[1]
+    unfit = (engine.scales == 0) if metric == 'cosine' else np.zeros(1, bool)
+    if points[np.flatnonzero(unfit)].any() or not np.abs(engine.mean).max() < 1e9 * engine.size: return None
+    queries = points[::len(points) // 32]
+    boxes, few, full = engine.nearest(queries, 10, n_jobs)[2] / len(queries)
+    price = 0.3 * boxes + 15 * few + (20 + 0.1 * p * points.itemsize) * full
+    return engine if price < len(points) * (0.02 * p + 2) else None
 
 # %% ../nbs/06_knn.ipynb #707cc868
 def _shares(codes, distances, weights, n_classes):
@@ -278,6 +535,100 @@ def _break_ties(shares, codes):
     shares[tied, winners] = np.nextafter(shares[tied, winners], 1)
     return shares
 
+# %% ../nbs/06_knn.ipynb #54a571be
+_FORMAT = 1
+
+def _save_arrays(path, kind, about, arrays):
+    "Write a dict `about` something of a `kind`, and a dict of arrays, to one file: wholly or not at all."
+    path = Path(path)
+    if not path.parent.is_dir(): raise FileNotFoundError(f'path must be in an existing folder, got {path}')
+    if path.is_dir(): raise IsADirectoryError(f'path must be a file, got the folder {path}')
+    about = json.dumps({'kind': f'fashion_proto {kind}', 'format': _FORMAT} | about)
+    arrays = {'about': np.frombuffer(about.encode(), np.uint8)} | arrays
+    part = path.with_name(f'{path.name}.{secrets.token_hex(4)}.part')
+    try:
+        with open(part, 'xb') as file:
+            with zipfile.ZipFile(file, 'w') as archive:
+                for name, array in arrays.items(): _add(archive, f'{name}.npy', array, file.tell())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)
+
+def _add(archive, name, array, at):
+    "Add one array to a zip file that is `at` bytes long, so that its numbers start at a multiple of 64."
+    info, header = zipfile.ZipInfo(name), 30 + len(name) + 20
+    gap = -(at + header + 4) % 64
+    info.extra = struct.pack('<HH', 0xD935, gap) + bytes(gap)      # a field of padding
+    with archive.open(info, 'w', force_zip64=True) as member:
+        np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+
+# %% ../nbs/06_knn.ipynb #eef75123
+def _load_arrays(path, kind):
+    "The dict and the arrays, mapped into memory, that `_save_arrays` wrote."
+    path = Path(path)
+    if not path.is_file(): raise FileNotFoundError(f'path must be a file written by save, got {path}')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            if broken: raise zipfile.BadZipFile(f'{broken} is not as it was written')
+            arrays = {info.filename.removesuffix('.npy'): _mapped(path, info) for info in archive.infolist()}
+        about = json.loads(arrays.pop('about').tobytes())
+        found, version = about.pop('kind'), about.pop('format')
+    except PermissionError: raise
+    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError, EOFError, OSError,
+            NotImplementedError, RuntimeError, struct.error) as error:
+        raise ValueError(f'{path} is damaged, or was not written by save: {error}') from error
+    if found != f'fashion_proto {kind}': raise ValueError(f'{path} must hold a fashion_proto {kind}, got a {found}')
+    if version != _FORMAT:
+        raise ValueError(f'{path} has format {version}, and this version of fashion_proto reads {_FORMAT}')
+    return about, arrays
+
+def _mapped(path, info):
+    "The array of one member of a zip file, mapped into memory; changes stay there."
+    if info.compress_type: raise ValueError(f'{info.filename} is compressed')
+    with open(path, 'rb') as file:
+        file.seek(info.header_offset + 26)
+        file.seek(sum(struct.unpack('<HH', file.read(4))), 1)
+        start = file.tell()
+        read = {(1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(file)]
+        shape, fortran, dtype = read(file)
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or fortran or file.tell() - start + size != info.file_size:
+            raise ValueError(f'{info.filename} holds something else')
+        if not size: return np.empty(shape, dtype)
+        return np.asarray(np.memmap(path, dtype, 'c', file.tell(), shape))
+
+# %% ../nbs/06_knn.ipynb #050613ed
+_ARRAYS = {'mean': 'f8', 'directions': 'f8', 'scales': 'f8', 'tiles': 'f4', 'codes': 'i2', 'rest': 'f4',
+           'order': 'i8', 'starts': 'i8', 'low': 'f4', 'high': 'f4'}
+
+def _engine_arrays(engine):
+    "The arrays of an engine but its points, by name."
+    return {name: getattr(engine.index, name, None) if name in _Index._fields else getattr(engine, name)
+            for name in _ARRAYS}
+
+def _engine_from(arrays, points, metric):
+    "An engine from its arrays, if they fit the points."
+    n, p = points.shape
+    sizes = {name: arrays[name].shape for name in _ARRAYS}
+    m, n_boxes, width = sizes['directions'][-1], len(arrays['tiles']), sizes['tiles'][-1]
+    more = 0 if metric == 'manhattan' else _MORE
+    expected = {'mean': (p,), 'directions': (p, m), 'scales': (n if metric == 'cosine' else 0,),
+                'tiles': (n_boxes, _FEW + 1, width), 'codes': (n, more), 'rest': (n, 2), 'order': (n,),
+                'starts': (n_boxes + 1,), 'low': (_FEW, n_boxes), 'high': (_FEW, n_boxes)}
+    starts, order = arrays['starts'], arrays['order']
+    if (sizes != expected or any(arrays[name].dtype != kind for name, kind in _ARRAYS.items())
+            or m > _FEW - 1 + _MORE or starts[0] != 0 or starts[-1] != n or np.diff(starts).min() < 1
+            or np.diff(starts).max() > width or (np.sort(order) != np.arange(n)).any()):
+        raise ValueError('the arrays of the search do not fit the images')
+    engine = object.__new__(_Engine)
+    engine.points, engine.metric = _plain(points), metric
+    engine.mean, engine.directions, engine.scales = arrays['mean'], arrays['directions'], arrays['scales']
+    engine.index = _Index(*(arrays[name] for name in _Index._fields))
+    return engine
+
 # %% ../nbs/06_knn.ipynb #508d89a7
 def _check_choice(name, value, choices):
     "Refuse a `value` that is not among the `choices`."
@@ -291,6 +642,21 @@ def _check_neighbours(k, n_samples):
     if not 1 <= k <= n_samples:
         raise ValueError('n_neighbors must be from 1 to the number of images to choose from, '
                          f'n_samples = {n_samples}, got {k}')
+
+# %% ../nbs/06_knn.ipynb #a8a2f6f5
+def _threads(n_jobs):
+    "How many threads `n_jobs` stands for, as in scikit-learn."
+    if n_jobs is not None and (isinstance(n_jobs, (bool, np.bool_))
+                               or not isinstance(n_jobs, numbers.Integral)):
+        raise TypeError(f'n_jobs must be None or a whole number, got {n_jobs!r}')
+    if n_jobs == 0: raise ValueError('n_jobs must be a number of threads, or -1 for all cores, got 0')
+    return effective_n_jobs(n_jobs)
+
+def _check_radius(radius):
+    "Refuse a `radius` that is no number from 0 on."
+    if isinstance(radius, (bool, np.bool_)) or not isinstance(radius, numbers.Real):
+        raise TypeError(f'radius must be a number, got {radius!r}')
+    if not radius >= 0: raise ValueError(f'radius must be 0 or more, got {radius}')
 
 # %% ../nbs/06_knn.ipynb #6c0a870f
 def _draw_neighbours(image, title, pictures, titles, shares):
@@ -314,7 +680,7 @@ def _draw_neighbours(image, title, pictures, titles, shares):
     ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-# %% ../nbs/06_knn.ipynb #aba92972
+# %% ../nbs/06_knn.ipynb #7e0c9d31
 class KNN(ClassifierMixin, BaseEstimator):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -329,6 +695,9 @@ class KNN(ClassifierMixin, BaseEstimator):
         One vote each, or 1 / distance; neighbours at distance 0, if there are any, alone vote.
     metric : {'euclidean', 'manhattan', 'cosine'}
         The distance. As in scikit-learn, the cosine distance of an image of zeros is always 1.
+    n_jobs : int or None
+        Threads, as in scikit-learn: -1 means one for each core, None means one unless joblib says
+        otherwise. The answers do not depend on it.
 
     Attributes
     ----------
@@ -342,22 +711,29 @@ class KNN(ClassifierMixin, BaseEstimator):
         The shape of a training image; of one dimension where `fit` was given vectors.
     search_ : {'bound', 'product', 'direct'}
         How neighbours are searched for: by bounds where a trial in `fit` finds that they help
-        (Euclidean, 5000 images or more; up to 256 neighbours), else by matrix products, or pair by
-        pair ('manhattan'). The neighbours are the same.
+        (5000 images or more), else by matrix products, or pair by pair ('manhattan'). The
+        neighbours are the same.
 
     Notes
     -----
     Images may have any numeric dtype and the shape (n, height, width), (n, height, width, channels)
-    or (n, n_features). Nothing is rescaled; distances are computed in double precision. The images
-    are not copied: do not change them after `fit`. Beside them and its result, a search needs less
-    than 200 MB, and the bounds 350 bytes an image. All cores are used; results do not depend on how many.
+    or (n, n_features). Nothing is rescaled. Distances of `uint8` images are computed in whole
+    numbers, others in double precision. The images are not copied: do not change them after `fit`.
+    Beside them, 260 bytes an image are kept, and up to 400 bytes an image and 200 MB needed for a
+    while. More than 256 neighbours are searched for without bounds.
+
+    The first search by bounds for each kind of numbers compiles its loops, which takes some
+    seconds; they are kept on disk for the next time.
 
     References
     ----------
     T. Hastie, R. Tibshirani and J. Friedman, "The Elements of Statistical Learning", section 13.3.
+    K. Fukunaga and P. Narendra, "A branch and bound algorithm for computing k-nearest neighbors",
+    IEEE Transactions on Computers 24 (1975), for bounds that leave out whole groups of points.
     """
-    def __init__(self, n_neighbors=5, *, weights='uniform', metric='euclidean'):
-        self.n_neighbors, self.weights, self.metric = n_neighbors, weights, metric
+    def __init__(self, n_neighbors=5, *, weights='uniform', metric='euclidean', n_jobs=-1):
+        self.n_neighbors, self.weights = n_neighbors, weights
+        self.metric, self.n_jobs = metric, n_jobs
 
     def fit(self, X, y):
         """Keep the images and their labels.
@@ -382,17 +758,15 @@ class KNN(ClassifierMixin, BaseEstimator):
         """
         _check_choice('weights', self.weights, ['uniform', 'distance'])
         _check_choice('metric', self.metric, ['euclidean', 'manhattan', 'cosine'])
-        shape = getattr(X, 'shape', ())[1:]
+        n_jobs, shape = _threads(self.n_jobs), getattr(X, 'shape', ())[1:]
         X, y = validate_data(self, _as_rows(X), y)
         check_classification_targets(y)
         _check_neighbours(self.n_neighbors, len(X))
         self.classes_, self._codes = np.unique(y, return_inverse=True)
         self.n_samples_fit_, self.image_shape_ = len(X), tuple(shape) or X.shape[1:]
         self._points = X
-        with np.errstate(over='ignore', invalid='ignore'):
-            self._centre = 0. if self.metric == 'cosine' else X.mean(axis=0, dtype=np.float64)
-        self._bound = _bound_if_it_helps(X) if self.metric == 'euclidean' else None
-        self.search_ = 'bound' if self._bound else 'direct' if self.metric == 'manhattan' else 'product'
+        self._engine = _engine_if_it_helps(X, self.metric, n_jobs)
+        self.search_ = 'direct' if self.metric == 'manhattan' else 'bound' if self._engine else 'product'
         return self
 
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
@@ -425,15 +799,55 @@ class KNN(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         k, own = self.n_neighbors if n_neighbors is None else n_neighbors, X is None
         _check_neighbours(k, self.n_samples_fit_ - own)
-        if own: X = self._points
-        else: X = validate_data(self, _as_rows(X, self.image_shape_), reset=False)
-        if self._bound and self.metric == 'euclidean' and k <= 256:
-            distances, indices, _ = self._bound.search(X, k + own)
-        else: distances, indices = _search(X, self._points, k + own, self.metric, self._centre)
+        n_jobs, X = _threads(self.n_jobs), self._rows(X)
+        if self._engine and self._engine.metric == self.metric and k <= 256:
+            distances, indices, _ = self._engine.nearest(X, k + own, n_jobs)
+        else:
+            with self._limited(n_jobs):
+                distances, indices = _search(X, self._points, k + own, self.metric, self._centre())
         if own:
             others = indices != np.arange(len(X))[:, None]
             others[others.all(axis=1), -1] = False       # many equal images come before this one
             distances, indices = distances[others].reshape(-1, k), indices[others].reshape(-1, k)
+        return (distances, indices) if return_distance else indices
+
+    def radius_neighbors(self, X=None, radius=None, return_distance=True):
+        """The training images within a radius of each image, nearest first.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_queries, height, width) or (n_queries, n_features), optional
+            The images to look up. By default the training images, each among all the others.
+        radius : float
+            The greatest distance, itself included; 0 finds equal images.
+        return_distance : bool
+            Whether the distances are wanted.
+
+        Returns
+        -------
+        distances : ndarray of object, shape (n_queries,)
+            An array of float64 for each image. Only if `return_distance`.
+        indices : ndarray of object, shape (n_queries,)
+            An array of row numbers of training images, equal distances by lower index.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `radius` is no number from 0 on, or the images are not like those of `fit`.
+        NotFittedError
+            `fit` was not called.
+        """
+        check_is_fitted(self)
+        _check_radius(radius)
+        n_jobs, own, X = _threads(self.n_jobs), X is None, self._rows(X)
+        if self._engine and self._engine.metric == self.metric:
+            found = self._engine.within(X, radius, n_jobs)
+        else:
+            with self._limited(n_jobs):
+                found = _search_within(X, self._points, radius, self.metric, self._centre())
+        distances, indices = np.empty((2, len(X)), dtype=object)
+        for i, (far, at) in enumerate(found):
+            distances[i], indices[i] = (far[at != i], at[at != i]) if own else (far, at)
         return (distances, indices) if return_distance else indices
 
     def predict_proba(self, X):
@@ -518,6 +932,93 @@ class KNN(ClassifierMixin, BaseEstimator):
         title = f'{"new" if label is None else label}\ncalled {next(iter(votes))}'
         return _draw_neighbours(image, title, self._points[shown].reshape(-1, *image.shape),
                                 [f'{name}\n{d:.5g}' for name, d in zip(names, distances[0])], votes)
+
+    def save(self, path):
+        """Write what was fitted to one file, which `load` maps into memory; no pickle.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, replaced as a whole if it exists, or left as it is if anything goes wrong.
+
+        Raises
+        ------
+        TypeError
+            The labels are objects other than strings.
+        FileNotFoundError, IsADirectoryError
+            The folder of `path` does not exist, or `path` is a folder.
+        NotFittedError
+            `fit` was not called.
+        """
+        check_is_fitted(self)
+        classes, named = self.classes_, self.classes_.dtype == object
+        if named and not all(isinstance(name, str) for name in classes):
+            raise TypeError(f'labels must be strings or numbers to be saved, got {classes!r}')
+        parameters = {name: value.item() if isinstance(value, np.generic) else value
+                      for name, value in self.get_params().items()}
+        about = {'parameters': parameters, 'image shape': self.image_shape_, 'object labels': named,
+                 'search': self.search_, 'engine': self._engine and self._engine.metric,
+                 'features': getattr(self, 'feature_names_in_', np.array([])).tolist()}
+        arrays = {'points': self._points, 'labels': self._codes,
+                  'classes': classes.astype(str) if named else classes}
+        _save_arrays(path, 'KNN', about, arrays | (_engine_arrays(self._engine) if self._engine else {}))
+
+    @classmethod
+    def load(cls, path):
+        """The classifier that `save` wrote, its arrays mapped into memory.
+
+        Parameters
+        ----------
+        path : str or path
+            A file written by `save`.
+
+        Returns
+        -------
+        KNN
+            Fitted, with the same parameters and the same answers.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is damaged, holds something else, or has a format of another version.
+        """
+        about, arrays = _load_arrays(path, 'KNN')
+        try:
+            model = cls(**about['parameters'])
+            model._fill(about, arrays)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ValueError(f'{path} is damaged: {error}') from error
+        return model
+
+    def _fill(self, about, arrays):
+        "Take over what `save` wrote, if it fits together."
+        points, codes, classes = arrays['points'], arrays['labels'], arrays['classes']
+        if points.ndim != 2 or codes.shape != (len(points),) or codes.dtype != np.intp or classes.ndim != 1:
+            raise ValueError('images and labels do not fit')
+        if codes.min() < 0 or codes.max() >= len(classes): raise ValueError('a label has no name')
+        self._points, self._codes = points, codes
+        self.classes_ = classes.astype(object) if about['object labels'] else classes
+        self.n_samples_fit_, self.n_features_in_ = points.shape
+        self.image_shape_, self.search_ = tuple(about['image shape']), about['search']
+        if about['features']: self.feature_names_in_ = np.array(about['features'], dtype=object)
+        self._engine = _engine_from(arrays, points, about['engine']) if about['engine'] else None
+
+    def _rows(self, X):
+        "Queries as rows, checked; the training images for None."
+        if X is None: return self._points
+        return validate_data(self, _as_rows(X, self.image_shape_), reset=False)
+
+    def _limited(self, n_jobs):
+        "The matrix products of NumPy kept to so many threads."
+        return threadpool_limits(n_jobs, 'blas') if n_jobs < (os.cpu_count() or 1) else nullcontext()
+
+    def _centre(self):
+        "A point amid the training images, from which products are computed."
+        if self.metric == 'cosine': return 0.
+        with np.errstate(over='ignore', invalid='ignore'):
+            return self._points.mean(axis=0, dtype=np.float64)
 
     def _vote(self, distances, indices):
         "The share of the votes of each class, given the neighbours."

@@ -1,5 +1,7 @@
 """`KNN`: scikit-learn's contract, a loop oracle, scikit-learn's own neighbours, rounding, memory, refusals."""
 import pickle
+import subprocess
+import sys
 import tracemalloc
 import warnings
 
@@ -7,6 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -254,7 +258,7 @@ def test_in_company():
     y = np.repeat(["left", "right"], 40)
     assert cross_val_score(make_pipeline(StandardScaler(), KNN(3)), X, y).mean() > 0.9
     knn = KNN(4, weights="distance", metric="manhattan").fit(X, y)
-    assert clone(knn).get_params() == {"n_neighbors": 4, "weights": "distance", "metric": "manhattan"}
+    assert clone(knn).get_params() == {"n_neighbors": 4, "weights": "distance", "metric": "manhattan", "n_jobs": -1}
     assert (pickle.loads(pickle.dumps(knn)).predict_proba(X) == knn.predict_proba(X)).all()
     assert repr(KNN(3)) == "KNN(n_neighbors=3)"
 
@@ -309,6 +313,7 @@ def test_memory_is_bounded(metric, monkeypatch):
     X = rng.random((6000, 64), dtype=np.float32)
     X[3000:] = X[0]                                                     # 3001 equal images: as many candidates
     knn = KNN(3, metric=metric).fit(X, np.arange(6000) % 7)
+    knn._engine = None                                                  # the search by products
     Q = X[:300]
     tracemalloc.start()
     distances, indices = knn.kneighbors(Q)
@@ -449,17 +454,17 @@ def test_bound_at_any_scale_and_place(shift, scale):
     np.testing.assert_allclose(distances, np.sqrt(np.sort(expected, axis=1)[:, :10]), rtol=1e-6, atol=1e-9 * scale)
 
 
-def test_bound_with_queries_far_away_and_blocks_of_any_size(fashion):
-    points = fashion[1].images.reshape(10000, -1)
-    knn = KNN(3).fit(points.astype(np.float32), np.zeros(10000))
-    far = np.full((2, 784), 1e25, np.float32)
-    expected = module._search(far, points.astype(np.float32), 3, "euclidean", 0.0)
-    assert (knn.kneighbors(far)[0] == pytest.approx(expected[0], rel=1e-6))
-    bound = module._Bound(points)
-    first = bound.search(points[:130], 7, block=64)
-    for block in 1, 3, 130:
-        again = bound.search(points[:130], 7, block=block)
-        assert (again[0] == first[0]).all() and (again[1] == first[1]).all()
+def test_bound_with_queries_far_away(fashion):
+    points = fashion[1].images.reshape(10000, -1).astype(np.float32)
+    knn = KNN(3).fit(points, np.zeros(10000))
+    queries = np.concatenate([points[:3], np.full((2, 784), 1e25, np.float32), points[5:7]])
+    distances, indices = knn.kneighbors(queries)
+    assert knn.search_ == "bound"
+    expected = module._search(queries, points, 3, "euclidean", 0.0)
+    np.testing.assert_allclose(distances, expected[0], rtol=1e-6)
+    assert (indices[[0, 1, 2, 5, 6], 0] == [0, 1, 2, 5, 6]).all()
+    huge = points[:2].astype(float) + 1e200
+    assert (knn.kneighbors(huge)[1] < 10000).all()
 
 
 def test_bound_is_not_used_where_it_cannot_help():
@@ -468,3 +473,244 @@ def test_bound_is_not_used_where_it_cannot_help():
     assert KNN().fit(np.ones((6000, 30)), np.zeros(6000)).search_ == "product", "all points equal"
     assert KNN(metric="manhattan").fit(noise, np.zeros(6000)).search_ == "direct"
     assert KNN().fit(noise[:100], np.zeros(100)).search_ == "product"
+
+
+def all_distances(queries, points, metric):
+    "All distances, directly: whole numbers where the input is, else double precision."
+    kind = np.int64 if queries.dtype.kind in "ui" else np.float64
+    queries, points = queries.astype(kind), points.astype(kind)
+    if metric == "cosine":
+        return cdist(queries.astype(float), points.astype(float), "cosine")
+    step = np.stack([query - points for query in queries])
+    return np.abs(step).sum(axis=2) if metric == "manhattan" else np.sqrt((step**2).sum(axis=2))
+
+
+def engine_of(points, metric):
+    "The search by bounds, of however few points."
+    return module._Engine(points, metric)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_engine_against_the_loop(data):
+    "Small whole numbers, so that equal distances abound and all arithmetic is exact."
+    n, d = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 30))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    dtype = data.draw(st.sampled_from(["uint8", "float64"]))
+    most = data.draw(st.sampled_from([1, 3, 255]))
+    points = rng.integers(0, most + 1, (n, d)).astype(dtype)
+    queries = np.concatenate([points[:5], rng.integers(0, most + 1, (20, d)).astype(dtype)])
+    metric, k = data.draw(st.sampled_from(["euclidean", "manhattan"])), data.draw(st.integers(1, n))
+    expected = all_distances(queries.astype(int), points.astype(int), metric)
+    order = np.argsort(expected, axis=1, kind="stable")
+    engine = engine_of(points, metric)
+    distances, indices, _ = engine.nearest(queries, k, data.draw(st.integers(1, 3)))
+    assert (indices == order[:, :k]).all()
+    assert (distances == np.take_along_axis(expected, order, axis=1)[:, :k]).all()
+    radius = float(expected[0, data.draw(st.integers(0, n - 1))])
+    for row, (far, at) in zip(expected, engine.within(queries, radius)):
+        assert at.tolist() == [i for i in np.argsort(row, kind="stable") if row[i] <= radius]
+        assert (far == row[at]).all()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_threads_and_radius_change_nothing(metric, dtype):
+    points, labels = clustered(dtype, 6000), np.arange(6000) % 3
+    queries = np.concatenate([points[:30], clustered(dtype, 5000, seed=2)[:300]])
+    one, two = (KNN(7, metric=metric, n_jobs=n).fit(points, labels) for n in (1, 2))
+    distances, indices = one.kneighbors(queries)
+    again, same = two.kneighbors(queries)
+    assert (distances == again).all() and (indices == same).all()
+    expected, order = module._search(queries, points, 7, metric, one._centre())
+    np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=1e-12)
+    if metric != "cosine": assert (indices == order).all()
+    radius = float(np.median(distances))
+    far, at = two.radius_neighbors(queries, radius)
+    by_product = module._search_within(queries, points, radius, metric, one._centre())
+    for i in range(len(queries)):
+        assert len(at[i]) == len(set(at[i])) and (np.diff(far[i]) >= 0).all() and (far[i] <= radius).all()
+        assert abs(len(at[i]) - len(by_product[i][1])) <= (metric == "cosine")
+        inside = distances[i] <= radius
+        assert (at[i][:7][:inside.sum()] == indices[i][inside]).all() and (far[i][:7][:inside.sum()] == distances[i][inside]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_neighbours_that_nearly_tie(dtype):
+    "Points on a sphere about the query, moved by a few units of the last place, the nearest one last."
+    rng = np.random.default_rng(0)
+    ring = rng.normal(size=(6000, 50)) * np.geomspace(30, 0.3, 50)
+    ring *= 40 / np.linalg.norm(ring, axis=1, keepdims=True)
+    ring *= 1 + np.linspace(3, 0, 6000)[:, None] * np.finfo(dtype).eps
+    points = (ring + 100).astype(dtype)
+    query = np.full((1, 50), 100, dtype)
+    engine = engine_of(points, "euclidean")
+    expected = all_distances(query, points, "euclidean")[0]
+    distances, indices, _ = engine.nearest(query, 20)
+    np.testing.assert_allclose(distances[0], np.sort(expected)[:20], rtol=1e-15)
+    np.testing.assert_allclose(expected[indices[0]], np.sort(expected)[:20], rtol=1e-15)
+
+
+def test_every_query_of_the_test_set(fashion):
+    "All 10 000 against int64 brute force: indices, distances, and ties by index."
+    train, test = (part.images.reshape(len(part), -1) for part in fashion)
+    knn = KNN(10).fit(train, np.zeros(len(train)))
+    distances, indices = knn.kneighbors(test)
+    floats, squares = train.astype(np.float64), (train.astype(np.int64) ** 2).sum(axis=1)
+    for start in range(0, len(test), 500):           # products of whole numbers below 2**53 are exact in double precision
+        queries = test[start:start + 500].astype(np.float64)
+        exact = squares - 2 * (queries @ floats.T).astype(np.int64) + (queries**2).sum(axis=1).astype(np.int64)[:, None]
+        limit = np.partition(exact, 9, axis=1)[:, 9:10]
+        for i, row in enumerate(exact):
+            near = np.flatnonzero(row <= limit[i])
+            near = near[np.argsort(row[near], kind="stable")][:10]
+            assert (indices[start + i] == near).all() and (distances[start + i] == np.sqrt(row[near])).all()
+
+
+def test_memory_grows_with_few_bytes_an_image(fashion):
+    images = fashion[0].images.reshape(60000, -1)
+    peaks = []
+    for n in 15_000, 60_000:
+        tracemalloc.start()
+        knn = KNN(10).fit(images[:n], np.zeros(n, np.uint8))
+        knn.kneighbors(images[:2000])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert knn.search_ == "bound" and peaks[1] < 400e6 and (peaks[1] - peaks[0]) / 45_000 < 400
+
+
+# ---- a radius, threads, bad input --------------------------------------------------------------------------------------
+
+def test_radius_leaves_out_the_point_itself_by_index():
+    points = np.array([[0.0], [0.0], [1.0], [5.0]])
+    knn = KNN(1).fit(points, list("abca"))
+    assert [row.tolist() for row in knn.radius_neighbors(radius=1)[1]] == [[1, 2], [0, 2], [0, 1], []]
+    indices = knn.radius_neighbors([[0.5]], 0.5, return_distance=False)
+    assert indices.dtype == object and indices[0].tolist() == [0, 1, 2]
+    big = clustered("uint8")
+    at = KNN(1).fit(big, np.zeros(6000)).radius_neighbors(radius=0)[1]
+    assert all(i not in at[i] for i in range(6000)) and 5500 in at[0]
+
+
+@pytest.mark.parametrize("radius, error", [(None, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError), (np.nan, ValueError)])
+def test_bad_radius(radius, error):
+    with pytest.raises(error, match="radius must be"): KNN(1).fit([[0.0], [1.0]], [0, 1]).radius_neighbors([[0.0]], radius)
+
+
+@pytest.mark.parametrize("n_jobs, error", [(0, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)])
+def test_bad_n_jobs(n_jobs, error):
+    with pytest.raises(error, match="n_jobs must"): KNN(1, n_jobs=n_jobs).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_n_jobs_as_in_scikit_learn():
+    import joblib
+    for n_jobs in None, 1, 2, -1, -2: KNN(1, n_jobs=n_jobs).fit([[0.0], [1.0]], [0, 1]).predict([[0.0]])
+    with joblib.parallel_config("threading", n_jobs=2): assert module._threads(None) == 2
+    assert module._threads(None) == 1
+
+
+# ---- files -------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+@pytest.mark.parametrize("n", [50, 6000])
+def test_save_and_load(tmp_path, metric, n):
+    points = clustered("uint8", 6000)[:n]
+    for labels in np.arange(n) % 3, np.array(["a", "b", "c"], dtype=object)[np.arange(n) % 3], np.arange(n) % 2 == 0:
+        knn = KNN(np.int64(3), weights="distance", metric=metric, n_jobs=1).fit(points.reshape(n, 8, 5), labels)
+        knn.save(tmp_path / "knn.npz")
+        back = KNN.load(str(tmp_path / "knn.npz"))
+        assert back.get_params() == knn.get_params() and back.search_ == knn.search_ and back.image_shape_ == (8, 5)
+        assert isinstance(back._points.base, np.memmap) or n == 50
+        for ours, theirs in zip(knn.kneighbors(), back.kneighbors()): assert (ours == theirs).all()
+        assert (knn.predict(points[:9].reshape(9, 8, 5)) == back.predict(points[:9].reshape(9, 8, 5))).all()
+        assert back.classes_.dtype == knn.classes_.dtype
+        with np.load(tmp_path / "knn.npz", allow_pickle=False) as archive: assert (archive["points"] == points).all()
+
+
+def test_saving_over_a_file_that_is_in_use(tmp_path):
+    points = clustered("uint8")
+    KNN(3).fit(points, np.zeros(6000)).save(tmp_path / "a.npz")
+    back = KNN.load(tmp_path / "a.npz")
+    KNN(3).fit(points[::-1][:100], np.ones(100)).save(tmp_path / "a.npz")
+    assert (back.kneighbors(points[:5])[1][:, 0] == range(5)).all()
+    assert KNN.load(tmp_path / "a.npz").n_samples_fit_ == 100
+
+
+def test_a_killed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "knn.npz"
+    KNN(1).fit(np.eye(3), [0, 1, 2]).save(path)
+    before = path.read_bytes()
+    code = f"""
+import os, signal, numpy as np
+from fashion_proto import knn
+write = np.lib.format.write_array
+def stop(file, array, **kwargs):
+    write(file, array, **kwargs)
+    if len(array) == 3000: os.kill(os.getpid(), signal.SIGKILL)
+np.lib.format.write_array = stop
+knn.KNN(1).fit(np.random.default_rng(0).random((3000, 30)), np.arange(3000) % 3).save({str(path)!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert path.read_bytes() == before and KNN.load(path).n_samples_fit_ == 3
+
+
+def test_a_save_that_fails_leaves_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "knn.npz"
+    knn = KNN(1).fit(np.eye(3), [0, 1, 2])
+    knn.save(path)
+    def full(file, array, **kwargs): raise OSError(28, "No space left on device")
+    monkeypatch.setattr(np.lib.format, "write_array", full)
+    with pytest.raises(OSError, match="No space left"): knn.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["knn.npz"] and KNN.load(path).n_samples_fit_ == 3
+
+
+def test_files_that_are_refused(tmp_path):
+    path, points = tmp_path / "knn.npz", clustered("uint8")
+    knn = KNN(2).fit(points, np.arange(6000) % 2)
+    knn.save(path)
+    good = path.read_bytes()
+    with pytest.raises(FileNotFoundError, match="path must be a file written by save"): KNN.load(tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError, match="existing folder"): knn.save(tmp_path / "none" / "knn.npz")
+    with pytest.raises(IsADirectoryError): knn.save(tmp_path)
+    with pytest.raises(FileNotFoundError): KNN.load(tmp_path)
+    with pytest.raises(NotFittedError): KNN().save(path)
+    with pytest.raises(TypeError, match="labels must be strings or numbers"):
+        mixed = KNN(1).fit(np.eye(2), [0, 1])
+        mixed.classes_ = np.array([(0, 1), "b"], dtype=object)
+        mixed.save(path)
+    assert path.read_bytes() == good
+    rng = np.random.default_rng(0)
+    for cut in [0, 10, 100, len(good) // 2, len(good) - 1]:
+        path.write_bytes(good[:cut])
+        with pytest.raises(ValueError, match="damaged, or was not written by save"): KNN.load(path)
+    for at in rng.integers(0, len(good), 60):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1:])
+        try: back = KNN.load(path)
+        except ValueError as error: assert str(path) in str(error)
+        else: assert (back.kneighbors(points[:20])[1] == knn.kneighbors(points[:20])[1]).all(), "an unused byte"
+    for foreign in b"PK nothing", b"\x80\x04 pickle", rng.bytes(1000):
+        path.write_bytes(foreign)
+        with pytest.raises(ValueError, match="damaged, or was not written by save"): KNN.load(path)
+    np.savez(path, points=np.eye(3))
+    with pytest.raises(ValueError, match="damaged, or was not written by save"): KNN.load(path)
+    np.savez(path, about=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="damaged, or was not written by save"): KNN.load(path)
+
+
+def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monkeypatch):
+    path, points = tmp_path / "knn.npz", clustered("uint8")
+    KNN(2).fit(points, np.arange(6000) % 2).save(path)
+    about, arrays = module._load_arrays(path, "KNN")
+    def changed(**new): module._save_arrays(path, "KNN", about, arrays | new)
+    far = arrays["order"].copy(); far[0] = 10**12
+    for new in [dict(order=far), dict(starts=arrays["starts"] * 2), dict(codes=arrays["codes"][:10]), dict(labels=arrays["labels"] + 5),
+                dict(points=points[:100]), dict(tiles=arrays["tiles"].astype(float)), dict(labels=arrays["labels"].astype(float)),
+                dict(mean=arrays["mean"][:3])]:
+        changed(**new)
+        with pytest.raises(ValueError, match=f"{path.name} is damaged"): KNN.load(path)
+    module._save_arrays(path, "ANN", about, arrays)
+    with pytest.raises(ValueError, match="must hold a fashion_proto KNN, got a fashion_proto ANN"): KNN.load(path)
+    monkeypatch.setattr(module, "_FORMAT", 2)
+    module._save_arrays(path, "KNN", about, arrays)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="has format 2, and this version of fashion_proto reads 1"): KNN.load(path)
