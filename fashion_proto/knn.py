@@ -199,21 +199,23 @@ def _boxes(few, size=256):
     while len(parts[-1]) > size: parts = [half for part in parts for half in _halves(few, part)]
     return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
 
-# %% ../nbs/06_knn.ipynb #9a2002a6
+# %% ../nbs/06_knn.ipynb #62506f6f
 _Index = namedtuple('_Index', 'tiles codes rest order starts low high')
 
 def _index(sketch):
-    "The sketches box by box, and the least and the greatest value of each number in each box."
-    order, starts = _boxes(sketch.few)
-    codes, rest = sketch.codes[order], sketch.rest[order]
+    "The sketches put in order, box by box, and each box's least and greatest values."
+    few, codes, rest = sketch
+    order, starts = _boxes(few)
+    for array in codes, rest:                    # in place, a few columns at a time, to save memory
+        for own in range(0, array.shape[1], 16): array[:, own:own + 16] = array[order, own:own + 16]
     width = -(-np.diff(starts).max() // 16) * 16         # a whole number of vector registers
     tiles = np.full((len(starts) - 1, _FEW + 1, width), np.inf, np.float32)
     low, high = np.empty((2, _FEW, len(tiles)), np.float32)
     for box, tile in enumerate(tiles):
-        own = sketch.few[order[starts[box]:starts[box + 1]]].T
+        own = few[order[starts[box]:starts[box + 1]]].T
         tile[:, :own.shape[1]] = own
         low[:, box], high[:, box] = own[:-1].min(axis=1), own[:-1].max(axis=1)
-    pad = 2**-20 * np.sqrt(sketch.few[:, -1].max())      # more than rounding can do
+    pad = 2**-20 * np.sqrt(few[:, -1].max())      # more than rounding can do
     return _Index(tiles, codes, rest, order, starts, low - pad, high + pad)
 
 # %% ../nbs/06_knn.ipynb #e4e11c81
@@ -373,7 +375,7 @@ def _nearest_of(kind, asked, points, scales, index, values, indices, work):
                     _put(values[q], indices[q], value, at)
                     limit[q] = values[q, -1] * 1.00001
 
-# %% ../nbs/06_knn.ipynb #381f410c
+# %% ../nbs/06_knn.ipynb #2eaa54c0
 @njit(nogil=True, cache=True)
 def _within_of(kind, asked, points, scales, index, reach, values, hits):
     "Fill `values` and `hits` (query, point) with all points within `reach`, as far as they have room."
@@ -386,8 +388,9 @@ def _within_of(kind, asked, points, scales, index, reach, values, hits):
     for box in range(len(tiles)):
         for q in range(len(rows)):
             if near[q, box] > limit: continue
-            for i in range(_candidates(q, few, own_codes, own_rest, box, tiles, codes, rest, starts, limit,
-                                       bounds, which, work)):
+            left = _candidates(q, few, own_codes, own_rest, box, tiles, codes, rest, starts, limit,
+                               bounds, which, work)
+            for i in range(left):
                 at = order[starts[box] + which[i]]
                 value = _value(kind, queries, rows[q], query_scales, points, at, scales)
                 if value > reach: continue
@@ -395,7 +398,7 @@ def _within_of(kind, asked, points, scales, index, reach, values, hits):
                 found += 1
     return found
 
-# %% ../nbs/06_knn.ipynb #36eaf5d9
+# %% ../nbs/06_knn.ipynb #f9132e38
 def _plain(array):
     "The array in rows, read-only, of numbers that numba knows."
     known = array.dtype.kind in 'biuf' and array.dtype.itemsize <= 8 and array.dtype != np.float16
@@ -406,12 +409,14 @@ def _plain(array):
 
 def _inverse_lengths(rows):
     "One over the length of each row; 0 for a row of zeros, or too long or short to be squared."
+    squares = np.empty(len(rows))
     with np.errstate(all='ignore'):
-        squares = np.concatenate([np.einsum('ij,ij->i', part, part) for start in range(0, len(rows), 4096)
-                                  for part in [rows[start:start + 4096].astype(np.float64)]])
+        for start in range(0, len(rows), 4096):
+            some = rows[start:start + 4096].astype(np.float64)
+            squares[start:start + 4096] = np.einsum('ij,ij->i', some, some)
         return np.where((squares > 1e-200) & (squares < 1e200), 1 / np.sqrt(squares), 0)
 
-# %% ../nbs/06_knn.ipynb #319e0a71
+# %% ../nbs/06_knn.ipynb #4c3b79cb
 class _Engine:
     "Points prepared for the search by bounds."
     def __init__(self, points, metric, n_jobs=1):
@@ -449,8 +454,8 @@ class _Engine:
 
     def _kind(self, queries):
         "Which value `_value` computes."
-        bytes_ = queries.dtype == self.points.dtype == np.uint8 and queries.shape[1] <= 33_000
-        return {'euclidean': 1, 'cosine': 2, 'manhattan': 4}[self.metric] - (bytes_ and self.metric != 'cosine')
+        whole = queries.dtype == self.points.dtype == np.uint8 and queries.shape[1] <= 33_000
+        return {'euclidean': 1 - whole, 'cosine': 2, 'manhattan': 4 - whole}[self.metric]
 
     def _finished(self, values):
         "The distances that `values` of the metric stand for."
@@ -463,7 +468,8 @@ class _Engine:
         distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
 
         def run(asked):
-            values, at, done = np.empty((len(asked.few), k)), np.empty((len(asked.few), k), np.intp), 0*work
+            values, done = np.empty((len(asked.few), k)), np.zeros(3, np.int64)
+            at = np.empty(values.shape, np.intp)
             _nearest_of(kind, asked, self.points, self.scales, self.index, values, at, done)
             distances[start + asked.rows], indices[start + asked.rows] = self._finished(values), at
             return done
@@ -479,13 +485,15 @@ class _Engine:
         "For each query the distances and indices of the points within `radius`, nearest first."
         queries, out = _plain(queries), [None] * len(queries)
         kind, centre = self._kind(queries), 0. if self.metric == 'cosine' else self.mean
-        reach = {'euclidean': radius**2, 'cosine': 2*radius, 'manhattan': radius}[self.metric] * (1 + 1e-12)
+        reach = {'euclidean': radius**2, 'cosine': 2*radius, 'manhattan': radius}[self.metric]
+        reach *= 1 + 1e-12                       # and the distances themselves decide
 
         def run(asked):
             found, room = 2**16, 0
             while found > room:                  # the second time there is room
                 room, values, hits = found, np.empty(found), np.empty((found, 2), np.intp)
-                found = _within_of(kind, asked, self.points, self.scales, self.index, reach, values, hits)
+                found = _within_of(kind, asked, self.points, self.scales, self.index, reach,
+                                   values, hits)
             distances, (q, at) = self._finished(values[:found]), hits[:found].T
             keep = np.flatnonzero(distances <= radius)
             keep = keep[np.lexsort((at[keep], distances[keep], q[keep]))]
@@ -496,11 +504,11 @@ class _Engine:
         for start, blocks, odd in self._blocks(queries, n_jobs):
             _spread(run, blocks, n_jobs)
             odd += start
-            for row, pair in zip(odd, _search_within(queries[odd], self.points, radius, self.metric, centre)):
-                out[row] = pair
+            rest = _search_within(queries[odd], self.points, radius, self.metric, centre)
+            for row, pair in zip(odd, rest): out[row] = pair
         return out
 
-# %% ../nbs/06_knn.ipynb #79060fa8
+# %% ../nbs/06_knn.ipynb #8b5d2d73
 def _engine_if_it_helps(points, metric, n_jobs=1):
     "The `points` prepared for the search by bounds, or None where that is not worth it."
     if len(points) < 5000: return None           # done before the loops are loaded
@@ -508,11 +516,12 @@ def _engine_if_it_helps(points, metric, n_jobs=1):
     if not 1e-12 < max(abs(float(points.max())), abs(float(points.min()))) < 1e12: return None
     engine, p = _Engine(points, metric, n_jobs), points.shape[1]
     unfit = (engine.scales == 0) if metric == 'cosine' else np.zeros(1, bool)
-    if points[np.flatnonzero(unfit)].any() or not np.abs(engine.mean).max() < 1e9 * engine.size: return None
+    if points[np.flatnonzero(unfit)].any(): return None      # not blank, too long or short to be squared
+    if not np.abs(engine.mean).max() < 1e9 * engine.size: return None
     queries = points[::len(points) // 32]
     boxes, few, full = engine.nearest(queries, 10, n_jobs)[2] / len(queries)
-    price = 0.3 * boxes + 15 * few + (20 + 0.1 * p * points.itemsize) * full
-    return engine if price < len(points) * (0.02 * p + 2) else None
+    price = 1.5 * boxes + 10 * few + (20 + 0.08 * p * points.itemsize) * full
+    return engine if price < len(points) * (7 + 0.025 * p) else None
 
 # %% ../nbs/06_knn.ipynb #707cc868
 def _shares(codes, distances, weights, n_classes):
@@ -535,13 +544,14 @@ def _break_ties(shares, codes):
     shares[tied, winners] = np.nextafter(shares[tied, winners], 1)
     return shares
 
-# %% ../nbs/06_knn.ipynb #54a571be
+# %% ../nbs/06_knn.ipynb #18e96f98
 _FORMAT = 1
 
 def _save_arrays(path, kind, about, arrays):
-    "Write a dict `about` something of a `kind`, and a dict of arrays, to one file: wholly or not at all."
+    "Write a dict `about` something of a `kind`, and a dict of arrays, to one file, or nothing."
     path = Path(path)
-    if not path.parent.is_dir(): raise FileNotFoundError(f'path must be in an existing folder, got {path}')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'path must be in an existing folder, got {path}')
     if path.is_dir(): raise IsADirectoryError(f'path must be a file, got the folder {path}')
     about = json.dumps({'kind': f'fashion_proto {kind}', 'format': _FORMAT} | about)
     arrays = {'about': np.frombuffer(about.encode(), np.uint8)} | arrays
@@ -563,7 +573,7 @@ def _add(archive, name, array, at):
     with archive.open(info, 'w', force_zip64=True) as member:
         np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
 
-# %% ../nbs/06_knn.ipynb #eef75123
+# %% ../nbs/06_knn.ipynb #e4fffc56
 def _load_arrays(path, kind):
     "The dict and the arrays, mapped into memory, that `_save_arrays` wrote."
     path = Path(path)
@@ -572,16 +582,18 @@ def _load_arrays(path, kind):
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
             if broken: raise zipfile.BadZipFile(f'{broken} is not as it was written')
-            arrays = {info.filename.removesuffix('.npy'): _mapped(path, info) for info in archive.infolist()}
+            arrays = {info.filename.removesuffix('.npy'): _mapped(path, info)
+                      for info in archive.infolist()}
         about = json.loads(arrays.pop('about').tobytes())
         found, version = about.pop('kind'), about.pop('format')
     except PermissionError: raise
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError, EOFError, OSError,
             NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(f'{path} is damaged, or was not written by save: {error}') from error
-    if found != f'fashion_proto {kind}': raise ValueError(f'{path} must hold a fashion_proto {kind}, got a {found}')
+    if found != f'fashion_proto {kind}':
+        raise ValueError(f'{path} must hold a fashion_proto {kind}, got a {found}')
     if version != _FORMAT:
-        raise ValueError(f'{path} has format {version}, and this version of fashion_proto reads {_FORMAT}')
+        raise ValueError(f'{path} has format {version}, and this fashion_proto reads {_FORMAT}')
     return about, arrays
 
 def _mapped(path, info):
@@ -600,7 +612,7 @@ def _mapped(path, info):
         if not size: return np.empty(shape, dtype)
         return np.asarray(np.memmap(path, dtype, 'c', file.tell(), shape))
 
-# %% ../nbs/06_knn.ipynb #050613ed
+# %% ../nbs/06_knn.ipynb #c73c5557
 _ARRAYS = {'mean': 'f8', 'directions': 'f8', 'scales': 'f8', 'tiles': 'f4', 'codes': 'i2', 'rest': 'f4',
            'order': 'i8', 'starts': 'i8', 'low': 'f4', 'high': 'f4'}
 
@@ -625,7 +637,7 @@ def _engine_from(arrays, points, metric):
         raise ValueError('the arrays of the search do not fit the images')
     engine = object.__new__(_Engine)
     engine.points, engine.metric = _plain(points), metric
-    engine.mean, engine.directions, engine.scales = arrays['mean'], arrays['directions'], arrays['scales']
+    for name in 'mean', 'directions', 'scales': setattr(engine, name, arrays[name])
     engine.index = _Index(*(arrays[name] for name in _Index._fields))
     return engine
 
@@ -680,7 +692,7 @@ def _draw_neighbours(image, title, pictures, titles, shares):
     ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-# %% ../nbs/06_knn.ipynb #7e0c9d31
+# %% ../nbs/06_knn.ipynb #99c3e451
 class KNN(ClassifierMixin, BaseEstimator):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -995,7 +1007,8 @@ class KNN(ClassifierMixin, BaseEstimator):
     def _fill(self, about, arrays):
         "Take over what `save` wrote, if it fits together."
         points, codes, classes = arrays['points'], arrays['labels'], arrays['classes']
-        if points.ndim != 2 or codes.shape != (len(points),) or codes.dtype != np.intp or classes.ndim != 1:
+        if (points.ndim != 2 or classes.ndim != 1
+                or codes.shape != (len(points),) or codes.dtype != np.intp):
             raise ValueError('images and labels do not fit')
         if codes.min() < 0 or codes.max() >= len(classes): raise ValueError('a label has no name')
         self._points, self._codes = points, codes
