@@ -713,4 +713,4 @@ def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monk
     monkeypatch.setattr(module, "_FORMAT", 2)
     module._save_arrays(path, "KNN", about, arrays)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="has format 2, and this version of fashion_proto reads 1"): KNN.load(path)
+    with pytest.raises(ValueError, match="has format 2, and this fashion_proto reads 1"): KNN.load(path)
