@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['KNN']
 
-# %% ../nbs/06_knn.ipynb #89b68e47
+# %% ../nbs/06_knn.ipynb #aa17941d
 import json
 import math
 import numbers
 import os
 import secrets
+import shutil
 import struct
 import zipfile
 from collections import namedtuple
@@ -25,6 +26,7 @@ from numba import njit
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
@@ -111,7 +113,7 @@ def _search(X, points, k, metric, centre):
         del rough                                # before the next block is made
     return distances, indices
 
-# %% ../nbs/06_knn.ipynb #56a43ec1
+# %% ../nbs/06_knn.ipynb #45295d00
 def _search_within(X, points, radius, metric, centre):
     "For each row of `X` the distances and indices of the points within `radius`, nearest first."
     out, size = [], 8 if metric == 'manhattan' else 4
@@ -119,7 +121,7 @@ def _search_within(X, points, radius, metric, centre):
         queries = _unit_rows(X[rows], 1) if metric == 'cosine' else X[rows].astype(np.float64)
         rough, margin = _rough(queries, points, metric, centre)
         with np.errstate(all='ignore'):
-            reach = {'euclidean': radius**2, 'cosine': 2*radius, 'manhattan': radius}[metric] + margin
+            reach = {'euclidean': radius*radius, 'cosine': 2*radius, 'manhattan': radius}[metric] + margin
             if metric != 'manhattan': reach -= ((queries - centre)**2).sum(axis=1)
         for i, query in enumerate(queries):
             near = np.flatnonzero(~(rough[i] > reach[i]))
@@ -128,18 +130,21 @@ def _search_within(X, points, radius, metric, centre):
             out.append((distances[order], near[order]))
     return out
 
-# %% ../nbs/06_knn.ipynb #0ea1e599
+# %% ../nbs/06_knn.ipynb #f9c086f6
 def _directions(points, m, scales=()):
     "The mean of some `points` (each times its scale), and in columns the `m` widest directions."
-    some = np.random.default_rng(0).permutation(len(points))[:4000]
+    p = points.shape[1]
+    some = np.random.default_rng(0).permutation(len(points))[:max(500, min(4000, 2**22 // p))]
     some = points[some].astype(np.float64) * (scales[some, None] if len(scales) else 1)
-    mean, p = some.mean(axis=0), some.shape[1]
+    mean = some.mean(axis=0)
     some = (some - mean).astype(np.float32)      # near enough: any right angles will do,
-    axes = eigh(some.T @ some, subset_by_index=[max(0, p - m), p - 1])[1][:, ::-1].astype(np.float64)
+    if p <= 1024: axes = eigh(some.T @ some, subset_by_index=[max(0, p - m), p - 1])[1][:, ::-1]
+    else: axes = randomized_svd(some, m, n_iter=2, random_state=0)[2].T      # p^3 would be too long
+    axes = axes.astype(np.float64)
     for _ in range(2): axes = axes @ (1.5 * np.eye(axes.shape[1]) - 0.5 * axes.T @ axes)
     return mean, axes                            # but these to the last bits: Newton's method
 
-# %% ../nbs/06_knn.ipynb #271fea29
+# %% ../nbs/06_knn.ipynb #53b15e3e
 _FEW, _MORE = 24, 64                             # the length of the rest is the 24th number
 _Sketch = namedtuple('_Sketch', 'few codes rest')
 
@@ -154,7 +159,7 @@ def _encode(z, squares, uncertain, few, codes, rest):
         unit, doubt = np.sqrt(second) / 32_000, uncertain * squares[i]
         few[i, :lead] = z[i, :lead]
         few[i, lead] = up * np.sqrt(max(squares[i] - first, 0.) + doubt)
-        few[i, lead + 1] = squares[i] * (1 - 2**-15)
+        few[i, lead + 1] = squares[i] * (1 - 2**-15) - 1e-30
         for j in range(codes.shape[1]):
             codes[i, j] = np.int16(np.rint(z[i, lead + j] / unit)) if unit > 0 else 0
         rest[i, 0], rest[i, 1] = unit, up * np.sqrt(max(squares[i] - first - second, 0.) + doubt)
@@ -165,7 +170,11 @@ def _spread(function, items, n_jobs):
     if n_jobs == 1 or len(items) == 1: return [function(item) for item in items]
     with ThreadPoolExecutor(n_jobs) as pool: return list(pool.map(function, items))
 
-# %% ../nbs/06_knn.ipynb #d59904bc
+# %% ../nbs/06_knn.ipynb #286be3e1
+def _doubt(p):
+    "By what share of it the square of a length of `p` numbers may be wrong in double precision."
+    return p * 2**-48
+
 def _sketches(rows, mean, directions, scales, n_jobs=1):
     "The sketch of each row (each times its scale), given the mean and directions of the points."
     n, p = rows.shape
@@ -175,15 +184,16 @@ def _sketches(rows, mean, directions, scales, n_jobs=1):
                   np.empty((n, 2), np.float32))
 
     def part(start):
-        own = slice(start, start + 512)
+        own = slice(start, start + step)
         with np.errstate(all='ignore'):          # not finite: nothing is ruled out
             moved = (rows[own] * scales[own, None] if len(scales) else rows[own]) - mean
             squares = np.einsum('ij,ij->i', moved, moved)
-            _encode(moved @ axes, squares, p * 2**-48, *(array[own] for array in out))
+            _encode(moved @ axes, squares, _doubt(p), *(array[own] for array in out))
 
-    if n <= 512: part(0)
+    step = max(16, min(512, 2**22 // p))
+    if n <= step: part(0)
     else:
-        with threadpool_limits(1): _spread(part, range(0, n, 512), n_jobs)
+        with threadpool_limits(1): _spread(part, range(0, n, step), n_jobs)
     return out
 
 # %% ../nbs/06_knn.ipynb #20a9e46f
@@ -199,10 +209,10 @@ def _boxes(few, size=256):
     while len(parts[-1]) > size: parts = [half for part in parts for half in _halves(few, part)]
     return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
 
-# %% ../nbs/06_knn.ipynb #62506f6f
+# %% ../nbs/06_knn.ipynb #01a2fd6b
 _Index = namedtuple('_Index', 'tiles codes rest order starts low high')
 
-def _index(sketch):
+def _index(sketch, uncertain):
     "The sketches put in order, box by box, and each box's least and greatest values."
     few, codes, rest = sketch
     order, starts = _boxes(few)
@@ -215,7 +225,7 @@ def _index(sketch):
         own = few[order[starts[box]:starts[box + 1]]].T
         tile[:, :own.shape[1]] = own
         low[:, box], high[:, box] = own[:-1].min(axis=1), own[:-1].max(axis=1)
-    pad = 2**-20 * np.sqrt(few[:, -1].max())      # more than rounding can do
+    pad = (2**-19 + 3 * uncertain**0.5) * np.sqrt(max(few[:, -1].max(), 0))      # more than rounding can do
     return _Index(tiles, codes, rest, order, starts, low - pad, high + pad)
 
 # %% ../nbs/06_knn.ipynb #e4e11c81
@@ -311,18 +321,23 @@ def _sum_of_numbers(queries, q, points, x):
         total += abs(np.float64(queries[q, i]) - np.float64(points[x, i]))
     return total
 
-# %% ../nbs/06_knn.ipynb #35490ed5
+# %% ../nbs/06_knn.ipynb #ba3ba987
 _Asked = namedtuple('_Asked', 'queries scales rows few codes rest')
 
 @njit(nogil=True, cache=True)
-def _value(kind, queries, q, query_scales, points, x, scales):
-    "What query `q` and point `x` are compared by: a squared distance, or a sum of differences."
-    if kind == 0: return _square_of_bytes(queries, q, points, x)
-    if kind == 1: return _square_of_numbers(queries, q, points, x, 1., 1.)
-    if kind == 2 and scales[x] == 0: return 2.   # a blank image
-    if kind == 2: return _square_of_numbers(queries, q, points, x, query_scales[q], scales[x])
+def _distance(kind, queries, q, query_scales, points, x, scales):
+    "The distance of query `q` and point `x`."
+    if kind == 0: return np.sqrt(_square_of_bytes(queries, q, points, x))
+    if kind == 1: return np.sqrt(_square_of_numbers(queries, q, points, x, 1., 1.))
+    if kind == 2 and scales[x] == 0: return 1.   # a blank image
+    if kind == 2: return _square_of_numbers(queries, q, points, x, query_scales[q], scales[x]) / 2
     if kind == 3: return _sum_of_bytes(queries, q, points, x)
     return _sum_of_numbers(queries, q, points, x)
+
+@njit(nogil=True, cache=True)
+def _limit(kind, distance):
+    "The squared distance, of unit rows for the cosine, beyond which nothing is within `distance`."
+    return np.float32(1.0001 * (2*distance if kind == 2 else distance*distance))
 
 # %% ../nbs/06_knn.ipynb #19358a8a
 @njit(nogil=True, cache=True)
@@ -344,7 +359,7 @@ def _own_boxes(few, low, high):
         own[q] = near.argmin()
     return own
 
-# %% ../nbs/06_knn.ipynb #441aa823
+# %% ../nbs/06_knn.ipynb #a7abf826
 @njit(nogil=True, cache=True)
 def _nearest_of(kind, asked, points, scales, index, values, indices, work):
     "Fill `values` and `indices`, one row a query, with the nearest points; count the `work`."
@@ -369,21 +384,21 @@ def _nearest_of(kind, asked, points, scales, index, values, indices, work):
             for i in range(left):
                 if bounds[which[i]] > limit[q]: continue
                 at = order[starts[box] + which[i]]
-                value = _value(kind, queries, rows[q], query_scales, points, at, scales)
+                value = _distance(kind, queries, rows[q], query_scales, points, at, scales)
                 work[2] += 1
                 if value < values[q, -1] or value == values[q, -1] and at < indices[q, -1]:
                     _put(values[q], indices[q], value, at)
-                    limit[q] = values[q, -1] * 1.00001
+                    limit[q] = _limit(kind, values[q, -1])
 
-# %% ../nbs/06_knn.ipynb #2eaa54c0
+# %% ../nbs/06_knn.ipynb #0026c1cf
 @njit(nogil=True, cache=True)
-def _within_of(kind, asked, points, scales, index, reach, values, hits):
-    "Fill `values` and `hits` (query, point) with all points within `reach`, as far as they have room."
+def _within_of(kind, asked, points, scales, index, radius, values, hits):
+    "Fill `values` and `hits` (query, point) with all points within `radius`, as far as they have room."
     queries, query_scales, rows, few, own_codes, own_rest = asked
     tiles, codes, rest, order, starts, low, high = index
     near, work, found = np.empty((len(rows), len(tiles)), np.float32), np.zeros(3, np.int64), 0
     bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
-    limit = np.float32(reach * 1.00001)
+    limit = _limit(kind, radius)
     for q in range(len(rows)): _box_bounds(few, q, low, high, near[q])
     for box in range(len(tiles)):
         for q in range(len(rows)):
@@ -392,19 +407,22 @@ def _within_of(kind, asked, points, scales, index, reach, values, hits):
                                bounds, which, work)
             for i in range(left):
                 at = order[starts[box] + which[i]]
-                value = _value(kind, queries, rows[q], query_scales, points, at, scales)
-                if value > reach: continue
+                value = _distance(kind, queries, rows[q], query_scales, points, at, scales)
+                if value > radius: continue
                 if found < len(values): values[found], hits[found, 0], hits[found, 1] = value, q, at
                 found += 1
     return found
 
-# %% ../nbs/06_knn.ipynb #f9132e38
+# %% ../nbs/06_knn.ipynb #64bf160e
 def _plain(array):
-    "The array in rows, read-only, of numbers that numba knows."
-    known = array.dtype.kind in 'biuf' and array.dtype.itemsize <= 8 and array.dtype != np.float16
-    if not (known and array.dtype.isnative): array = array.astype(np.float64)
-    array = np.ascontiguousarray(array).view()
-    array.flags.writeable = False
+    "The array in rows, read-only, of numbers that numba knows; itself if it is that already."
+    if array.dtype == np.float16: array = array.astype(np.float32)
+    if array.dtype.kind not in 'biuf' or array.dtype.itemsize > 8: array = array.astype(np.float64)
+    if not (array.flags.c_contiguous and array.dtype.isnative):
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder('='))
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
     return array
 
 def _inverse_lengths(rows):
@@ -416,7 +434,7 @@ def _inverse_lengths(rows):
             squares[start:start + 4096] = np.einsum('ij,ij->i', some, some)
         return np.where((squares > 1e-200) & (squares < 1e200), 1 / np.sqrt(squares), 0)
 
-# %% ../nbs/06_knn.ipynb #4c3b79cb
+# %% ../nbs/06_knn.ipynb #29d57786
 class _Engine:
     "Points prepared for the search by bounds."
     def __init__(self, points, metric, n_jobs=1):
@@ -426,8 +444,8 @@ class _Engine:
         if metric != 'manhattan':
             self.mean, self.directions = _directions(self.points, _FEW - 1 + _MORE, self.scales)
         sketch = self._sketch(self.points, self.scales, n_jobs)
-        self.size = np.sqrt(sketch.few[:, -1].max())
-        self.index = _index(sketch)
+        self.size = np.sqrt(max(sketch.few[:, -1].max(), 0))
+        self.index = _index(sketch, _doubt(p))
 
     def _sketch(self, rows, scales, n_jobs):
         "The sketches of rows; zeros for Manhattan's distance."
@@ -453,13 +471,9 @@ class _Engine:
             yield start, [_Asked(*asked[:2], *(array[own] for array in asked[2:])) for own in parts], odd
 
     def _kind(self, queries):
-        "Which value `_value` computes."
+        "Which distance `_distance` computes."
         whole = queries.dtype == self.points.dtype == np.uint8 and queries.shape[1] <= 33_000
         return {'euclidean': 1 - whole, 'cosine': 2, 'manhattan': 4 - whole}[self.metric]
-
-    def _finished(self, values):
-        "The distances that `values` of the metric stand for."
-        return {'euclidean': np.sqrt(values), 'cosine': values / 2, 'manhattan': values}[self.metric]
 
     def nearest(self, queries, k, n_jobs=1):
         "Distances, indices of the `k` nearest points, and how many passed each of the three tests."
@@ -471,7 +485,7 @@ class _Engine:
             values, done = np.empty((len(asked.few), k)), np.zeros(3, np.int64)
             at = np.empty(values.shape, np.intp)
             _nearest_of(kind, asked, self.points, self.scales, self.index, values, at, done)
-            distances[start + asked.rows], indices[start + asked.rows] = self._finished(values), at
+            distances[start + asked.rows], indices[start + asked.rows] = values, at
             return done
 
         for start, blocks, odd in self._blocks(queries, n_jobs):
@@ -485,20 +499,17 @@ class _Engine:
         "For each query the distances and indices of the points within `radius`, nearest first."
         queries, out = _plain(queries), [None] * len(queries)
         kind, centre = self._kind(queries), 0. if self.metric == 'cosine' else self.mean
-        reach = {'euclidean': radius**2, 'cosine': 2*radius, 'manhattan': radius}[self.metric]
-        reach *= 1 + 1e-12                       # and the distances themselves decide
 
         def run(asked):
             found, room = 2**16, 0
             while found > room:                  # the second time there is room
                 room, values, hits = found, np.empty(found), np.empty((found, 2), np.intp)
-                found = _within_of(kind, asked, self.points, self.scales, self.index, reach,
+                found = _within_of(kind, asked, self.points, self.scales, self.index, radius,
                                    values, hits)
-            distances, (q, at) = self._finished(values[:found]), hits[:found].T
-            keep = np.flatnonzero(distances <= radius)
-            keep = keep[np.lexsort((at[keep], distances[keep], q[keep]))]
-            cuts = np.searchsorted(q[keep], np.arange(1, len(asked.rows)))
-            for row, *pair in zip(asked.rows, np.split(distances[keep], cuts), np.split(at[keep], cuts)):
+            distances, (q, at) = values[:found], hits[:found].T
+            order = np.lexsort((at, distances, q))
+            cuts = np.searchsorted(q[order], np.arange(1, len(asked.rows)))
+            for row, *pair in zip(asked.rows, np.split(distances[order], cuts), np.split(at[order], cuts)):
                 out[start + row] = tuple(pair)
 
         for start, blocks, odd in self._blocks(queries, n_jobs):
@@ -544,24 +555,30 @@ def _break_ties(shares, codes):
     shares[tied, winners] = np.nextafter(shares[tied, winners], 1)
     return shares
 
-# %% ../nbs/06_knn.ipynb #18e96f98
+# %% ../nbs/06_knn.ipynb #b1b9ef1c
 _FORMAT = 1
+
+def _file(path):
+    "The `path` as one, links followed."
+    if not isinstance(path, (str, os.PathLike)): raise TypeError(f'path must be a str or a path, got {path!r}')
+    return Path(os.path.realpath(path))
 
 def _save_arrays(path, kind, about, arrays):
     "Write a dict `about` something of a `kind`, and a dict of arrays, to one file, or nothing."
-    path = Path(path)
+    path = _file(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f'path must be in an existing folder, got {path}')
     if path.is_dir(): raise IsADirectoryError(f'path must be a file, got the folder {path}')
     about = json.dumps({'kind': f'fashion_proto {kind}', 'format': _FORMAT} | about)
     arrays = {'about': np.frombuffer(about.encode(), np.uint8)} | arrays
-    part = path.with_name(f'{path.name}.{secrets.token_hex(4)}.part')
+    part = path.with_name(f'.{secrets.token_hex(8)}.part')
     try:
         with open(part, 'xb') as file:
             with zipfile.ZipFile(file, 'w') as archive:
                 for name, array in arrays.items(): _add(archive, f'{name}.npy', array, file.tell())
             file.flush()
             os.fsync(file.fileno())
+        if path.exists(): shutil.copymode(path, part)
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
@@ -573,44 +590,41 @@ def _add(archive, name, array, at):
     with archive.open(info, 'w', force_zip64=True) as member:
         np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
 
-# %% ../nbs/06_knn.ipynb #e4fffc56
+# %% ../nbs/06_knn.ipynb #c7beff4a
 def _load_arrays(path, kind):
     "The dict and the arrays, mapped into memory, that `_save_arrays` wrote."
-    path = Path(path)
+    path = _file(path)
     if not path.is_file(): raise FileNotFoundError(f'path must be a file written by save, got {path}')
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            if broken: raise zipfile.BadZipFile(f'{broken} is not as it was written')
-            arrays = {info.filename.removesuffix('.npy'): _mapped(path, info)
-                      for info in archive.infolist()}
-        about = json.loads(arrays.pop('about').tobytes())
-        found, version = about.pop('kind'), about.pop('format')
-    except PermissionError: raise
-    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError, EOFError, OSError,
-            NotImplementedError, RuntimeError, struct.error) as error:
-        raise ValueError(f'{path} is damaged, or was not written by save: {error}') from error
+    with open(path, 'rb') as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                broken = archive.testzip()
+                if broken: raise zipfile.BadZipFile(f'{broken} is not as it was written')
+                arrays = {info.filename.removesuffix('.npy'): _mapped(file, info)
+                          for info in archive.infolist()}
+            about = json.loads(arrays.pop('about').tobytes())
+            found, version = about.pop('kind'), about.pop('format')
+        except Exception as error:               # zip and npy headers have many ways to be wrong
+            raise ValueError(f'{path} is damaged, or was not written by save: {error!r}') from error
     if found != f'fashion_proto {kind}':
         raise ValueError(f'{path} must hold a fashion_proto {kind}, got a {found}')
     if version != _FORMAT:
         raise ValueError(f'{path} has format {version}, and this fashion_proto reads {_FORMAT}')
     return about, arrays
 
-def _mapped(path, info):
-    "The array of one member of a zip file, mapped into memory; changes stay there."
+def _mapped(file, info):
+    "The array of one member of an open zip file, mapped into memory; changes stay there."
     if info.compress_type: raise ValueError(f'{info.filename} is compressed')
-    with open(path, 'rb') as file:
-        file.seek(info.header_offset + 26)
-        file.seek(sum(struct.unpack('<HH', file.read(4))), 1)
-        start = file.tell()
-        read = {(1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(file)]
-        shape, fortran, dtype = read(file)
-        size = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject or fortran or file.tell() - start + size != info.file_size:
-            raise ValueError(f'{info.filename} holds something else')
-        if not size: return np.empty(shape, dtype)
-        return np.asarray(np.memmap(path, dtype, 'c', file.tell(), shape))
+    file.seek(info.header_offset + 26)
+    file.seek(sum(struct.unpack('<HH', file.read(4))), 1)
+    start = file.tell()
+    read = {(1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(file)]
+    shape, fortran, dtype = read(file)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or fortran or file.tell() - start + size != info.file_size:
+        raise ValueError(f'{info.filename} holds something else')
+    return np.asarray(np.memmap(file, dtype, 'c', file.tell(), shape)) if size else np.empty(shape, dtype)
 
 # %% ../nbs/06_knn.ipynb #c73c5557
 _ARRAYS = {'mean': 'f8', 'directions': 'f8', 'scales': 'f8', 'tiles': 'f4', 'codes': 'i2', 'rest': 'f4',
@@ -655,7 +669,7 @@ def _check_neighbours(k, n_samples):
         raise ValueError('n_neighbors must be from 1 to the number of images to choose from, '
                          f'n_samples = {n_samples}, got {k}')
 
-# %% ../nbs/06_knn.ipynb #a8a2f6f5
+# %% ../nbs/06_knn.ipynb #dee71028
 def _threads(n_jobs):
     "How many threads `n_jobs` stands for, as in scikit-learn."
     if n_jobs is not None and (isinstance(n_jobs, (bool, np.bool_))
@@ -664,11 +678,13 @@ def _threads(n_jobs):
     if n_jobs == 0: raise ValueError('n_jobs must be a number of threads, or -1 for all cores, got 0')
     return effective_n_jobs(n_jobs)
 
-def _check_radius(radius):
-    "Refuse a `radius` that is no number from 0 on."
+def _checked_radius(radius):
+    "The `radius` in double precision, if it is a number from 0 on."
     if isinstance(radius, (bool, np.bool_)) or not isinstance(radius, numbers.Real):
         raise TypeError(f'radius must be a number, got {radius!r}')
     if not radius >= 0: raise ValueError(f'radius must be 0 or more, got {radius}')
+    try: return float(radius)
+    except OverflowError: return np.inf          # a whole number of very many digits
 
 # %% ../nbs/06_knn.ipynb #6c0a870f
 def _draw_neighbours(image, title, pictures, titles, shares):
@@ -692,7 +708,7 @@ def _draw_neighbours(image, title, pictures, titles, shares):
     ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-# %% ../nbs/06_knn.ipynb #99c3e451
+# %% ../nbs/06_knn.ipynb #68fb8ed8
 class KNN(ClassifierMixin, BaseEstimator):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -730,7 +746,8 @@ class KNN(ClassifierMixin, BaseEstimator):
     -----
     Images may have any numeric dtype and the shape (n, height, width), (n, height, width, channels)
     or (n, n_features). Nothing is rescaled. Distances of `uint8` images are computed in whole
-    numbers, others in double precision. The images are not copied: do not change them after `fit`.
+    numbers, others in double precision; the last bit of these may depend on how they were searched.
+    The images are not copied unless their memory is out of order: do not change them after `fit`.
     Beside them, 260 bytes an image are kept, and up to 400 bytes an image and 200 MB needed for a
     while. More than 256 neighbours are searched for without bounds.
 
@@ -768,10 +785,10 @@ class KNN(ClassifierMixin, BaseEstimator):
             A parameter is not one of those allowed, there are fewer images than `n_neighbors` or
             not as many as labels, or a number is NaN or infinite.
         """
-        _check_choice('weights', self.weights, ['uniform', 'distance'])
-        _check_choice('metric', self.metric, ['euclidean', 'manhattan', 'cosine'])
+        self._check_parameters()
         n_jobs, shape = _threads(self.n_jobs), getattr(X, 'shape', ())[1:]
         X, y = validate_data(self, _as_rows(X), y)
+        X = _plain(X)
         check_classification_targets(y)
         _check_neighbours(self.n_neighbors, len(X))
         self.classes_, self._codes = np.unique(y, return_inverse=True)
@@ -809,8 +826,10 @@ class KNN(ClassifierMixin, BaseEstimator):
             `fit` was not called.
         """
         check_is_fitted(self)
+        self._check_parameters()
         k, own = self.n_neighbors if n_neighbors is None else n_neighbors, X is None
         _check_neighbours(k, self.n_samples_fit_ - own)
+        k = int(k)
         n_jobs, X = _threads(self.n_jobs), self._rows(X)
         if self._engine and self._engine.metric == self.metric and k <= 256:
             distances, indices, _ = self._engine.nearest(X, k + own, n_jobs)
@@ -850,7 +869,8 @@ class KNN(ClassifierMixin, BaseEstimator):
             `fit` was not called.
         """
         check_is_fitted(self)
-        _check_radius(radius)
+        self._check_parameters()
+        radius = _checked_radius(radius)
         n_jobs, own, X = _threads(self.n_jobs), X is None, self._rows(X)
         if self._engine and self._engine.metric == self.metric:
             found = self._engine.within(X, radius, n_jobs)
@@ -905,8 +925,9 @@ class KNN(ClassifierMixin, BaseEstimator):
         ValueError, NotFittedError
             As `kneighbors`.
         """
-        shares = self.predict_proba(X)
-        return self.classes_[shares.argmax(axis=1)]
+        distances, indices = self.kneighbors(X)
+        return self.classes_[np.concatenate([self._vote(distances[rows], indices[rows]).argmax(axis=1)
+                                             for rows in _blocks(len(indices), 40 * len(self.classes_))])]
 
     def explain(self, image, label=None):
         """A figure of one image, its nearest neighbours with label and distance, and the votes.
@@ -964,8 +985,9 @@ class KNN(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         classes, named = self.classes_, self.classes_.dtype == object
-        if named and not all(isinstance(name, str) for name in classes):
+        if named and not all(isinstance(name, str) and not name.endswith('\0') for name in classes):
             raise TypeError(f'labels must be strings or numbers to be saved, got {classes!r}')
+        self._check_parameters()
         parameters = {name: value.item() if isinstance(value, np.generic) else value
                       for name, value in self.get_params().items()}
         about = {'parameters': parameters, 'image shape': self.image_shape_, 'object labels': named,
@@ -1000,23 +1022,32 @@ class KNN(ClassifierMixin, BaseEstimator):
         try:
             model = cls(**about['parameters'])
             model._fill(about, arrays)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise ValueError(f'{path} is damaged: {error}') from error
+        except Exception as error:
+            raise ValueError(f'{path} is damaged: {error!r}') from error
         return model
 
     def _fill(self, about, arrays):
         "Take over what `save` wrote, if it fits together."
         points, codes, classes = arrays['points'], arrays['labels'], arrays['classes']
-        if (points.ndim != 2 or classes.ndim != 1
-                or codes.shape != (len(points),) or codes.dtype != np.intp):
+        shape, features = tuple(about['image shape']), about['features']
+        if (points.ndim != 2 or points.dtype.kind not in 'biuf' or classes.ndim != 1
+                or codes.shape != (len(points),) or codes.dtype != np.intp
+                or math.prod(shape) != points.shape[1] or len(features) not in (0, points.shape[1])):
             raise ValueError('images and labels do not fit')
+        self._check_parameters()
+        _check_neighbours(self.n_neighbors, len(points))
         if codes.min() < 0 or codes.max() >= len(classes): raise ValueError('a label has no name')
-        self._points, self._codes = points, codes
+        self._points, self._codes = _plain(points), codes
         self.classes_ = classes.astype(object) if about['object labels'] else classes
         self.n_samples_fit_, self.n_features_in_ = points.shape
-        self.image_shape_, self.search_ = tuple(about['image shape']), about['search']
-        if about['features']: self.feature_names_in_ = np.array(about['features'], dtype=object)
-        self._engine = _engine_from(arrays, points, about['engine']) if about['engine'] else None
+        self.image_shape_, self.search_ = shape, about['search']
+        if features: self.feature_names_in_ = np.array(features, dtype=object)
+        self._engine = _engine_from(arrays, self._points, about['engine']) if about['engine'] else None
+
+    def _check_parameters(self):
+        "Refuse weights or a metric that there are not."
+        _check_choice('weights', self.weights, ['uniform', 'distance'])
+        _check_choice('metric', self.metric, ['euclidean', 'manhattan', 'cosine'])
 
     def _rows(self, X):
         "Queries as rows, checked; the training images for None."

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
+import zipfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -609,7 +610,89 @@ def test_n_jobs_as_in_scikit_learn():
     assert module._threads(None) == 1
 
 
+def test_rows_of_very_different_size():
+    "So small beside one of the others that single precision has few digits for them, or none."
+    for scale in 1e-14, 1e-17, 1e-21:
+        points = (clustered("float64") - 0.5) * scale
+        points[5] = 1e-8
+        knn = KNN(5).fit(points, np.zeros(6000))
+        queries = points[100:200]
+        distances, indices = knn.kneighbors(queries)
+        expected = cdist(queries, points)
+        np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :5], rtol=1e-9)
+        assert all(i in at for i, at in enumerate(knn.radius_neighbors(queries, 0, return_distance=False), 100))
+
+
+def test_equal_distances_whose_squares_differ():
+    "As distances, which is what is given back, they are equal: the lower index comes first."
+    points = np.random.default_rng(0).integers(0, 30, (6000, 4)) / 10
+    knn = KNN(10).fit(points, np.zeros(6000))
+    distances, indices = knn.kneighbors()
+    assert knn.search_ == "bound" and not ((np.diff(distances, axis=1) == 0) & (np.diff(indices, axis=1) < 0)).any()
+    for i, (far, at) in enumerate(zip(*knn.radius_neighbors(points[:100], float(distances[0, 5])))):
+        assert (np.lexsort((at, far)) == np.arange(len(at))).all()
+
+
+@pytest.mark.parametrize("n", [300, 6000])
+def test_numpy_numbers_as_parameters(n):
+    points = clustered("uint8")[:n]
+    knn = KNN(3).fit(points, np.zeros(n))
+    assert (knn.kneighbors(n_neighbors=np.uint8(255))[1] == knn.kneighbors(n_neighbors=255)[1]).all()
+    for radius, plain in [(np.uint8(20), 20.0), (np.int16(200), 200.0), (np.int32(50_000), 5e4), (np.float16(20), 20.0),
+                          (10**200, np.inf), (1e200, np.inf), (10**400, np.inf)]:
+        ours, expected = (knn.radius_neighbors(points[:9], r, return_distance=False) for r in (radius, plain))
+        assert all((a == b).all() for a, b in zip(ours, expected)) and (plain < 1e4 or len(ours[0]) == n)
+
+
+@pytest.mark.parametrize("new, match", [(dict(metric="l2"), "metric must be one of"), (dict(weights="foo"), "weights must be one of")])
+def test_parameters_set_after_fit_are_checked(new, match, tmp_path):
+    knn = KNN(1).fit([[0.0], [1.0]], [0, 1]).set_params(**new)
+    for call in lambda: knn.kneighbors([[0.0]]), lambda: knn.predict([[0.0]]), lambda: knn.radius_neighbors([[0.0]], 1), lambda: knn.save(tmp_path / "a"):
+        with pytest.raises(ValueError, match=match): call()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda a: a.astype(np.float16), lambda a: a.astype(">f4"), lambda a: a.astype(np.longdouble), lambda a: a[:, ::-1]])
+def test_memory_out_of_order(change):
+    points = change(clustered("uint8") / 255)
+    knn = KNN(4).fit(points, np.zeros(6000))
+    distances, indices = knn.kneighbors(points[:50])
+    expected = cdist(points[:50].astype(float), points.astype(float))
+    np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :4], rtol=1e-9)
+    assert knn._engine.points is knn._points
+
+
+def test_many_features():
+    rng = np.random.default_rng(0)
+    points = rng.integers(0, 2, (5000, 40)).astype(np.uint8) @ rng.integers(0, 7, (40, 3000)).astype(np.uint8)
+    tracemalloc.start()
+    knn = KNN(4).fit(points, np.zeros(5000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert knn.search_ == "bound" and peak < 200e6
+    distances, indices = knn.kneighbors(points[:20])
+    expected = all_distances(points[:20], points, "euclidean")
+    order = np.argsort(expected, axis=1, kind="stable")[:, :4]
+    assert (indices == order).all() and (distances == np.take_along_axis(expected, order, axis=1)).all()
+
+
+def test_predict_with_many_classes():
+    points = clustered("uint8")
+    knn = KNN(1).fit(points, np.arange(6000))
+    tracemalloc.start()
+    assert (knn.predict(points[:5000]) == np.where(np.arange(5000) < 5500, np.arange(5000), 0)).all()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6, "all shares at once would be 240 MB, and several arrays of them are needed"
+
+
 # ---- files -------------------------------------------------------------------------------------------------------------
+
+def mapped(array):
+    "Whether the numbers are in a file."
+    while array is not None and not isinstance(array, np.memmap): array = array.base
+    return array is not None
+
 
 @pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
 @pytest.mark.parametrize("n", [50, 6000])
@@ -620,7 +703,7 @@ def test_save_and_load(tmp_path, metric, n):
         knn.save(tmp_path / "knn.npz")
         back = KNN.load(str(tmp_path / "knn.npz"))
         assert back.get_params() == knn.get_params() and back.search_ == knn.search_ and back.image_shape_ == (8, 5)
-        assert isinstance(back._points.base, np.memmap) or n == 50
+        assert mapped(back._points)
         for ours, theirs in zip(knn.kneighbors(), back.kneighbors()): assert (ours == theirs).all()
         assert (knn.predict(points[:9].reshape(9, 8, 5)) == back.predict(points[:9].reshape(9, 8, 5))).all()
         assert back.classes_.dtype == knn.classes_.dtype
@@ -634,6 +717,39 @@ def test_saving_over_a_file_that_is_in_use(tmp_path):
     KNN(3).fit(points[::-1][:100], np.ones(100)).save(tmp_path / "a.npz")
     assert (back.kneighbors(points[:5])[1][:, 0] == range(5)).all()
     assert KNN.load(tmp_path / "a.npz").n_samples_fit_ == 100
+
+
+def test_a_file_replaced_while_it_is_read(tmp_path, monkeypatch):
+    "What was checked is what is used."
+    a, b, path = clustered("uint8"), clustered("uint8", seed=1), tmp_path / "a.npz"
+    KNN(3).fit(b, np.zeros(6000)).save(path)
+    other = path.read_bytes()
+    KNN(3).fit(a, np.zeros(6000)).save(path)
+    mapped_ = module._mapped
+    def replace(file, info):
+        (tmp_path / "b.npz").write_bytes(other)
+        (tmp_path / "b.npz").replace(path)
+        return mapped_(file, info)
+    monkeypatch.setattr(module, "_mapped", replace)
+    back = KNN.load(path)
+    assert (back._points == a).all() and (back.kneighbors(a[:50])[0][:, 0] == 0).all()
+
+
+def test_save_through_a_link_keeps_link_and_mode(tmp_path):
+    knn = KNN(1).fit(np.eye(3), ["a", "b", "c"])
+    knn.save(tmp_path / "real.npz")
+    (tmp_path / "real.npz").chmod(0o600)
+    (tmp_path / "link.npz").symlink_to("real.npz")
+    knn.save(tmp_path / "link.npz")
+    assert (tmp_path / "link.npz").is_symlink() and (tmp_path / "real.npz").stat().st_mode & 0o777 == 0o600
+    long = tmp_path / ("x" * 250)
+    knn.save(long)
+    assert KNN.load(long).predict(np.eye(3)).tolist() == ["a", "b", "c"]
+    for path in None, 3, b"x":
+        with pytest.raises(TypeError, match="path must be a str or a path, got"): knn.save(path)
+        with pytest.raises(TypeError, match="path must be a str or a path, got"): KNN.load(path)
+    ends = KNN(1).fit(np.eye(2), np.array(["a", "a\0"], dtype=object))
+    with pytest.raises(TypeError, match="labels must be"): ends.save(tmp_path / "b.npz")
 
 
 def test_a_killed_save_leaves_the_old_file(tmp_path):
@@ -708,6 +824,14 @@ def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monk
                 dict(mean=arrays["mean"][:3])]:
         changed(**new)
         with pytest.raises(ValueError, match=f"{path.name} is damaged"): KNN.load(path)
+    for new in [dict(parameters=about["parameters"] | {"metric": "foo"}), dict(parameters=about["parameters"] | {"n_neighbors": "5"}),
+                dict(parameters=about["parameters"] | {"n_neighbors": 6001}), {"image shape": [7, 7]}, {"image shape": {}}, dict(features=["a"]), dict(parameters=[])]:
+        module._save_arrays(path, "KNN", about | new, arrays)
+        with pytest.raises(ValueError, match=f"{path.name} is damaged"): KNN.load(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("about.npy", b"x" * 1000)
+    packed = path.read_bytes()
+    path.write_bytes(packed[:40] + bytes([packed[40] ^ 255]) + packed[41:])
+    with pytest.raises(ValueError, match="damaged, or was not written by save"): KNN.load(path)
     module._save_arrays(path, "ANN", about, arrays)
     with pytest.raises(ValueError, match="must hold a fashion_proto KNN, got a fashion_proto ANN"): KNN.load(path)
     monkeypatch.setattr(module, "_FORMAT", 2)
