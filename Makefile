@@ -21,7 +21,8 @@ lab: data  ## open the chapters in JupyterLab
 docs: setup  ## build the site from the committed outputs, in seconds
 	@$(PY) $(TOOLS)/build_site.py nbs
 
-bench: data  ## measure again what bench/ records, and keep the results
+bench: data  ## measure again what bench/ records, with the libraries it is compared with, and keep the results
+	@$(PY) -m pip install -q --disable-pip-version-check -c .github/constraints.txt -e ".[bench]"
 	@$(PY) bench/run.py
 
 prepare: data  ## after an edit: export, refresh the outputs (FLAGS=timing: measured times too), clean, write README.md

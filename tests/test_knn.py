@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.model_selection import cross_val_score
@@ -534,6 +535,33 @@ def test_threads_and_radius_change_nothing(metric, dtype):
         assert abs(len(at[i]) - len(by_product[i][1])) <= (metric == "cosine")
         inside = distances[i] <= radius
         assert (at[i][:7][:inside.sum()] == indices[i][inside]).all() and (far[i][:7][:inside.sum()] == distances[i][inside]).all()
+
+
+def faces(n=400, size=64, seed=0):
+    "Smooth grey images of forty kinds, ten of each, like photographs of faces, in 256 levels."
+    rng, x = np.random.default_rng(seed), np.linspace(0, np.pi, size)
+    waves = np.cos(np.outer(np.arange(12), x))
+    kinds = rng.normal(size=(40, 12, 12)) / (1 + np.add.outer(np.arange(12), np.arange(12)))
+    images = waves.T @ (kinds[np.arange(n) % 40] + 0.1 * rng.normal(size=(n, 12, 12)) / 12) @ waves
+    images = (images - images.min()) / np.ptp(images)
+    return np.round(255 * images).reshape(n, -1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("data", ["digits", "faces", "random", "copies"])
+def test_engine_on_other_data(data, dtype):
+    rng = np.random.default_rng(0)
+    points = {"digits": lambda: load_digits().data, "faces": faces, "random": lambda: rng.integers(0, 256, (3000, 100)),
+              "copies": lambda: np.repeat(rng.integers(0, 256, (300, 64)), 7, axis=0)}[data]().astype(dtype)
+    if dtype != "uint8": points /= 255
+    queries, points = points[:150], points[75:]
+    expected = all_distances(queries, points, "euclidean")
+    order = np.argsort(expected, axis=1, kind="stable")[:, :10]
+    for found in engine_of(points, "euclidean").nearest(queries, 10)[:2], KNN(10).fit(points, np.zeros(len(points))).kneighbors(queries):
+        np.testing.assert_allclose(found[0], np.take_along_axis(expected, order, axis=1), rtol=1e-12)
+        if dtype == "uint8": assert (found[1] == order).all() and (found[0] == np.take_along_axis(expected, order, axis=1)).all()
+        differ = found[1] != order           # floats: only where double precision itself cannot tell them apart
+        np.testing.assert_allclose(np.take_along_axis(expected, found[1], axis=1)[differ], np.take_along_axis(expected, order, axis=1)[differ], rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
