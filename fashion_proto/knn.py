@@ -130,7 +130,7 @@ def _search_within(X, points, radius, metric, centre):
             out.append((distances[order], near[order]))
     return out
 
-# %% ../nbs/06_knn.ipynb #f9c086f6
+# %% ../nbs/06_knn.ipynb #596353d7
 def _directions(points, m, scales=()):
     "The mean of some `points` (each times its scale), and in columns the `m` widest directions."
     p = points.shape[1]
@@ -140,9 +140,9 @@ def _directions(points, m, scales=()):
     some = (some - mean).astype(np.float32)      # near enough: any right angles will do,
     if p <= 1024: axes = eigh(some.T @ some, subset_by_index=[max(0, p - m), p - 1])[1][:, ::-1]
     else: axes = randomized_svd(some, m, n_iter=2, random_state=0)[2].T      # p^3 would be too long
-    axes = axes.astype(np.float64)
+    axes = axes.astype(np.float64)               # to the last bits by Newton's method:
     for _ in range(2): axes = axes @ (1.5 * np.eye(axes.shape[1]) - 0.5 * axes.T @ axes)
-    return mean, axes                            # but these to the last bits: Newton's method
+    return mean, np.pad(axes, ((0, 0), (0, m - axes.shape[1])))
 
 # %% ../nbs/06_knn.ipynb #53b15e3e
 _FEW, _MORE = 24, 64                             # the length of the rest is the 24th number
@@ -170,7 +170,7 @@ def _spread(function, items, n_jobs):
     if n_jobs == 1 or len(items) == 1: return [function(item) for item in items]
     with ThreadPoolExecutor(n_jobs) as pool: return list(pool.map(function, items))
 
-# %% ../nbs/06_knn.ipynb #286be3e1
+# %% ../nbs/06_knn.ipynb #1b1823db
 def _doubt(p):
     "By what share of it the square of a length of `p` numbers may be wrong in double precision."
     return p * 2**-48
@@ -178,8 +178,6 @@ def _doubt(p):
 def _sketches(rows, mean, directions, scales, n_jobs=1):
     "The sketch of each row (each times its scale), given the mean and directions of the points."
     n, p = rows.shape
-    axes = np.zeros((p, _FEW - 1 + _MORE))
-    axes[:, :directions.shape[1]] = directions
     out = _Sketch(np.empty((n, _FEW + 1), np.float32), np.empty((n, _MORE), np.int16),
                   np.empty((n, 2), np.float32))
 
@@ -188,7 +186,7 @@ def _sketches(rows, mean, directions, scales, n_jobs=1):
         with np.errstate(all='ignore'):          # not finite: nothing is ruled out
             moved = (rows[own] * scales[own, None] if len(scales) else rows[own]) - mean
             squares = np.einsum('ij,ij->i', moved, moved)
-            _encode(moved @ axes, squares, _doubt(p), *(array[own] for array in out))
+            _encode(moved @ directions, squares, _doubt(p), *(array[own] for array in out))
 
     step = max(16, min(512, 2**22 // p))
     if n <= step: part(0)
@@ -434,7 +432,7 @@ def _inverse_lengths(rows):
             squares[start:start + 4096] = np.einsum('ij,ij->i', some, some)
         return np.where((squares > 1e-200) & (squares < 1e200), 1 / np.sqrt(squares), 0)
 
-# %% ../nbs/06_knn.ipynb #29d57786
+# %% ../nbs/06_knn.ipynb #33f3a540
 class _Engine:
     "Points prepared for the search by bounds."
     def __init__(self, points, metric, n_jobs=1):
@@ -457,10 +455,13 @@ class _Engine:
         "Queries in the order of their own boxes, and which of them the bounds do not serve."
         scales = _inverse_lengths(queries) if self.metric == 'cosine' else self.scales
         sketch = self._sketch(queries, scales, n_jobs)
-        order = _own_boxes(sketch.few, self.index.low, self.index.high).argsort(kind='stable')
         odd = ~(sketch.few[:, -1] < 1e24)
         if self.metric == 'cosine': odd |= scales == 0
-        return _Asked(queries, scales, order, *(array[order] for array in sketch)), np.flatnonzero(odd)
+        order = np.zeros(1, np.int64)
+        if len(queries) > 1:
+            order = _own_boxes(sketch.few, self.index.low, self.index.high).argsort(kind='stable')
+            sketch = [array[order] for array in sketch]
+        return _Asked(queries, scales, order, *sketch), np.flatnonzero(odd)
 
     def _blocks(self, queries, n_jobs):
         "The queries, a few thousand at a time, in blocks for one thread each."
@@ -626,7 +627,7 @@ def _mapped(file, info):
         raise ValueError(f'{info.filename} holds something else')
     return np.asarray(np.memmap(file, dtype, 'c', file.tell(), shape)) if size else np.empty(shape, dtype)
 
-# %% ../nbs/06_knn.ipynb #c73c5557
+# %% ../nbs/06_knn.ipynb #7c4e68b4
 _ARRAYS = {'mean': 'f8', 'directions': 'f8', 'scales': 'f8', 'tiles': 'f4', 'codes': 'i2', 'rest': 'f4',
            'order': 'i8', 'starts': 'i8', 'low': 'f4', 'high': 'f4'}
 
@@ -639,14 +640,15 @@ def _engine_from(arrays, points, metric):
     "An engine from its arrays, if they fit the points."
     n, p = points.shape
     sizes = {name: arrays[name].shape for name in _ARRAYS}
-    m, n_boxes, width = sizes['directions'][-1], len(arrays['tiles']), sizes['tiles'][-1]
+    m = 0 if metric == 'manhattan' else _FEW - 1 + _MORE
+    n_boxes, width = len(arrays['tiles']), sizes['tiles'][-1]
     more = 0 if metric == 'manhattan' else _MORE
     expected = {'mean': (p,), 'directions': (p, m), 'scales': (n if metric == 'cosine' else 0,),
                 'tiles': (n_boxes, _FEW + 1, width), 'codes': (n, more), 'rest': (n, 2), 'order': (n,),
                 'starts': (n_boxes + 1,), 'low': (_FEW, n_boxes), 'high': (_FEW, n_boxes)}
     starts, order = arrays['starts'], arrays['order']
     if (sizes != expected or any(arrays[name].dtype != kind for name, kind in _ARRAYS.items())
-            or m > _FEW - 1 + _MORE or starts[0] != 0 or starts[-1] != n or np.diff(starts).min() < 1
+            or starts[0] != 0 or starts[-1] != n or np.diff(starts).min() < 1
             or np.diff(starts).max() > width or (np.sort(order) != np.arange(n)).any()):
         raise ValueError('the arrays of the search do not fit the images')
     engine = object.__new__(_Engine)
@@ -708,7 +710,7 @@ def _draw_neighbours(image, title, pictures, titles, shares):
     ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-# %% ../nbs/06_knn.ipynb #68fb8ed8
+# %% ../nbs/06_knn.ipynb #c141de3d
 class KNN(ClassifierMixin, BaseEstimator):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -830,7 +832,8 @@ class KNN(ClassifierMixin, BaseEstimator):
         k, own = self.n_neighbors if n_neighbors is None else n_neighbors, X is None
         _check_neighbours(k, self.n_samples_fit_ - own)
         k = int(k)
-        n_jobs, X = _threads(self.n_jobs), self._rows(X)
+        X = self._rows(X)
+        n_jobs = _threads(self.n_jobs) if len(X) > 1 else 1      # to ask takes a while
         if self._engine and self._engine.metric == self.metric and k <= 256:
             distances, indices, _ = self._engine.nearest(X, k + own, n_jobs)
         else:

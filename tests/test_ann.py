@@ -1,11 +1,20 @@
-"""Annoy's neighbours against the exact ones, the vote, the seed, short answers, recall, refusals."""
+"""Annoy's neighbours against the exact ones, the vote, the seed, short answers, recall, refusals; and `ANN`, whatever its engine."""
+import pickle
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 from annoy import AnnoyIndex
+from sklearn.datasets import load_digits
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fashion_proto.ann import ann_kneighbors, ann_pred, build_annoy, recall_at_k
-from fashion_proto.knn import KNN
+from fashion_proto import ann as module
+from fashion_proto.ann import ANN, ann_kneighbors, ann_pred, build_annoy, engines, recall_at_k
+from fashion_proto.knn import KNN, _load_arrays, _save_arrays
+
+NATIVE = [e for e in ("faiss", "annoy", "hnswlib") if engines().loc[e, "installed"]]
+ENGINES = [*NATIVE, "exact"]
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +246,339 @@ def test_copies_score_full_without_indices_and_are_refused_with_them():
     ([[1, 2]], [[1, 2]], {"indices": [[1]]}, r"indices must have shape \(1, 2\)"), ([[1, 2]], [[1, 2]], {"indices": [1, 2]}, "indices must have shape")])
 def test_recall_refuses(found, exact, kw, match):
     with pytest.raises(ValueError, match=match): recall_at_k(found, exact, **kw)
+
+
+def test_the_walk_s_classifier(fashion):
+    "Published: 0.84875 at k = 5 on another split, without a seed."
+    train, valid = fashion[0].split()
+    predicted = ann_pred(build_annoy(train.images), np.asarray(train.labels), valid.images)
+    assert abs((predicted == np.asarray(valid.labels)).mean() - 0.849) < 0.0065
+
+
+# ANN
+
+@parametrize_with_checks([ANN(3, engine=e) for e in ENGINES])
+def test_estimator_contract(estimator, check): check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    "1400 digits and their labels, and 397 others with theirs."
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(X))
+    return X[order[:1400]], y[order[:1400]], X[order[1400:]], y[order[1400:]]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits): return {e: ANN(engine=e, target_recall=0.9).fit(*digits[:2]) for e in ENGINES}
+
+
+def chosen(curve, target):
+    "The first effort that surely reaches the target."
+    return curve.iloc[(curve["low"] >= target).argmax(), 0] if (curve["low"] >= target).any() else None
+
+
+def check_answers(distances, indices, X, Q, k):
+    "What holds for every answer."
+    assert distances.shape == indices.shape == (len(Q), k) and distances.dtype == np.float64 and indices.dtype == np.intp
+    assert all(len(set(row)) == k for row in indices.tolist()) and indices.min() >= 0 and indices.max() < len(X)
+    direct = ((X[indices].astype(float) - Q[:, None])**2).sum(2)**0.5
+    np.testing.assert_allclose(distances, direct, rtol=1e-12)
+    assert (np.diff(distances) >= 0).all() and ((np.diff(distances) > 0) | (np.diff(indices) > 0)).all()
+
+
+@pytest.mark.parametrize("target", [0.80, 0.90, 0.95, 0.99])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_target_is_met_on_digits(digits, engine, target):
+    X, y, Q, _ = digits
+    model = ANN(engine=engine, target_recall=target).fit(X, y)
+    distances, indices = model.kneighbors(Q)
+    check_answers(distances, indices, X, Q, 5)
+    exact, _ = KNN().fit(X, y).kneighbors(Q)
+    assert recall_at_k(distances, exact, indices).mean() >= target - 0.01
+    if model.setting_["engine"] == engine != "exact":
+        assert list(model.setting_.values())[1] == chosen(model.curve_, target) and model.recall_ >= target
+        assert model.recall_ == model.recalls_.mean() and len(model.recalls_) == 280
+    else: assert model.recall_ == 1 and model.setting_["because"]
+
+
+@pytest.fixture(scope="module")
+def garments(fashion):
+    "The distances of the true 10 neighbours of 2000 test images."
+    return KNN(10).fit(fashion[0].images, np.asarray(fashion[0].labels)).kneighbors(fashion[1].images[:2000])[0]
+
+
+@pytest.mark.parametrize("target", [0.80, 0.90, 0.95, 0.99])
+def test_target_is_met_on_garments(fashion, garments, target):
+    train, test = fashion[0], fashion[1][:2000]
+    model = ANN(10, target_recall=target).fit(train.images, train.labels)
+    distances, indices = model.kneighbors(test.images)
+    recalls = recall_at_k(distances, garments, indices)
+    assert model.setting_["engine"] == "faiss" and target - 0.01 <= recalls.mean() <= target + 0.045
+    flat = train.images.reshape(len(train), -1)
+    check_answers(distances[:300], indices[:300], flat, test.images[:300].reshape(300, -1), 10)
+
+
+def test_target_is_met_where_nothing_helps():
+    "100 000 random vectors of 32 dimensions: one index, the efforts that each target chooses."
+    rng = np.random.default_rng(0)
+    X, Q, y = rng.normal(size=(100_000, 32)), rng.normal(size=(500, 32)), np.arange(100_000) % 3
+    model = ANN(target_recall=0.99).fit(X, y)
+    exact, _ = KNN().fit(X, y).kneighbors(Q)
+    efforts = [chosen(model.curve_, t) for t in (0.80, 0.90, 0.95, 0.99)]
+    assert model.setting_["beam"] == efforts[-1]
+    for target, effort in zip((0.80, 0.90, 0.95, 0.99), efforts):
+        model._effort = int(effort)
+        assert recall_at_k(*model.kneighbors(Q)[:1], exact).mean() >= target - 0.01
+
+
+@pytest.mark.parametrize("engine", NATIVE)
+def test_every_k_up_to_all(digits, fitted, engine):
+    X, y, Q, _ = digits
+    for k in (1, 4, 40, 700, 1400):
+        distances, indices = fitted[engine].kneighbors(Q[:20], k)
+        check_answers(distances, indices, X, Q[:20], k)
+    assert np.array_equal(fitted[engine].kneighbors(Q[:20], 1400)[0], KNN().fit(X, y).kneighbors(Q[:20], 1400)[0])
+    assert np.array_equal(fitted[engine].kneighbors(Q[:20], 4, return_distance=False), fitted[engine].kneighbors(Q[:20], 4)[1])
+    for k, error in ((1401, ValueError), (0, ValueError), (2.0, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="n_neighbors must be"): fitted[engine].kneighbors(Q, k)
+        with pytest.raises(error, match="n_neighbors must be"): ANN(k, engine=engine).fit(X, y)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_few_images(engine):
+    "Every engine has exactly k different neighbours, however few there are."
+    for n in (1, 2, 7, 30):
+        X = np.arange(n, dtype=float)[:, None] * [1, 2]
+        model = ANN(n, engine=engine).fit(X, np.arange(n) % 2)
+        check_answers(*model.kneighbors([[0.2, 0.1]]), X, np.array([[0.2, 0.1]]), n)
+        assert model.setting_["engine"] == "exact" and model.setting_["because"]
+
+
+@pytest.mark.parametrize("engine", NATIVE)
+def test_training_images_among_the_others(digits, fitted, engine):
+    X = digits[0]
+    distances, indices = fitted[engine].kneighbors()
+    check_answers(distances, indices, X, X, 5)
+    assert (indices != np.arange(len(X))[:, None]).all()
+    assert recall_at_k(distances, KNN().fit(*digits[:2]).kneighbors()[0]).mean() > 0.85
+
+
+@pytest.mark.parametrize("engine", NATIVE)
+def test_an_engine_that_finds_too_few_is_helped(digits, engine, monkeypatch):
+    X, y, Q, _ = digits
+    model = ANN(engine=engine, target_recall=0.9).fit(X, y)
+    find = model._engine.find
+    def lazy(queries, effort, distances, indices, threads):
+        find(queries, effort, distances, indices, threads)
+        distances[::3, 3:], indices[::3, 3:] = np.inf, -1
+        return len(queries[::3])
+    monkeypatch.setattr(model._engine, "find", lazy)
+    check_answers(*model.kneighbors(Q), X, Q, 5)
+    assert np.array_equal(model.kneighbors(Q)[1][::3], KNN().fit(X, y).kneighbors(Q)[1][::3])
+
+
+@pytest.mark.parametrize("make, why", [
+    (lambda rng: np.ones((1500, 4)), None), (lambda rng: np.repeat(rng.normal(size=(3, 4)), 500, axis=0), None),
+    (lambda rng: rng.normal(size=(1500, 4)) * 1e-20, "too small or too large"), (lambda rng: rng.normal(size=(1500, 4)) * 1e20, "too small or too large"),
+    (lambda rng: np.zeros((1500, 1)), "too small or too large"), (lambda rng: rng.normal(size=(1500, 4)) + 1e9, None),
+    (lambda rng: np.vstack([rng.normal(size=(1499, 4)), np.full((1, 4), 1e8)]), None), (lambda rng: rng.integers(0, 2, (1500, 3)), None)])
+def test_awkward_images_are_answered_truly(make, why):
+    X = make(np.random.default_rng(0))
+    y, exact = np.arange(len(X)) % 3, None
+    for engine in NATIVE:
+        model = ANN(engine=engine, target_recall=0.9).fit(X, y)
+        distances, indices = model.kneighbors(X[::50])
+        check_answers(distances, indices, X.astype(float), X[::50].astype(float), 5)
+        if exact is None: exact, _ = KNN().fit(X, y).kneighbors(X[::50])
+        assert recall_at_k(distances, exact, rtol=1e-3).mean() >= 0.85
+        if why: assert why in model.setting_["because"]
+
+
+def test_far_away_queries(digits, fitted):
+    X = digits[0]
+    for Q in (np.full((2, 64), 1e6), np.full((2, 64), -1e12), np.full((1, 64), 1e30), np.full((1, 64), 1e200)):
+        for engine in ENGINES:
+            distances, indices = fitted[engine].kneighbors(Q)
+            assert np.isfinite(distances).all() or Q[0, 0] > 1e100
+            assert all(len(set(row)) == 5 for row in indices.tolist()) and (indices >= 0).all()
+
+
+def test_same_seed_same_index(digits, fashion):
+    X, y = fashion[0].images[:2000], fashion[0].labels[:2000]
+    Q = fashion[0].images[2000:2300]
+    for engine in NATIVE:
+        a, b, c = (ANN(engine=engine, n_jobs=jobs, random_state=seed).fit(X, y) for jobs, seed in ((1, 5), (2, 5), (2, 6)))
+        assert a.setting_ == b.setting_ and np.array_equal(a.curve_.iloc[:, :3], b.curve_.iloc[:, :3])
+        for one, two in zip(a.kneighbors(Q), b.kneighbors(Q)): assert np.array_equal(one, two)
+        same = [np.array_equal(p, q) for p, q in zip(a._engine.arrays().values(), b._engine.arrays().values())]
+        assert all(same) or engine == "hnswlib"          # its file has bytes that were never set
+        assert not np.array_equal(a._engine.order, c._engine.order)
+        alone = [a.kneighbors(Q[i:i + 1])[1][0] for i in range(100)]
+        assert np.array_equal(alone, a.kneighbors(Q)[1][:100])
+        ANN(engine=engine, deterministic=False).fit(X, y)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_votes_are_those_of_knn(digits, fitted, engine):
+    X, y, Q, wanted = digits
+    model = fitted[engine]
+    shares = model.predict_proba(Q)
+    assert (model.classes_[shares.argmax(1)] == model.predict(Q)).all() and np.allclose(shares.sum(1), 1)
+    assert (model.predict(Q) == wanted).mean() > 0.95
+    found = model.kneighbors(Q)[1]
+    for q, names, label in zip(Q, y[found], model.predict(Q)):
+        votes = {name: (names == name).sum() for name in names}
+        assert label == max(votes, key=votes.get)        # of several, the first in the row
+    exact = ANN(4, engine=engine, target_recall=1, weights="distance").fit(X, y)
+    assert np.array_equal(exact.predict_proba(Q), KNN(4, weights="distance").fit(X, y).predict_proba(Q))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64", "bool", ">f8"])
+def test_any_numbers(dtype):
+    rng = np.random.default_rng(0)
+    X, Q = (rng.integers(0, 2 if dtype == "bool" else 200, (n, 5, 6)).astype(dtype) for n in (1500, 50))
+    model = ANN(target_recall=0.9).fit(X, np.arange(1500) % 3)
+    for queries in (Q, Q.reshape(50, 30), Q[:, ::1, ::-1][:, :, ::-1], Q.astype(np.float32), pd.DataFrame(Q.reshape(50, 30)), Q.reshape(50, 30).tolist()):
+        check_answers(*model.kneighbors(queries), X.reshape(1500, 30), Q.reshape(50, 30).astype(float), 5)
+
+
+def test_bad_queries(digits, fitted):
+    Q = digits[2]
+    for engine in ENGINES:
+        for bad, match in ((Q[:, :63], "63 features"), (Q.reshape(-1, 16, 2, 2)[:, :, :1], "features"), (Q[0], "1D array|Expected 2D"), (Q[:0], "0 sample"),
+                           (np.where(np.arange(64) == 3, np.nan, Q), "NaN"), (np.where(np.arange(64) == 3, np.inf, Q), "infinity")):
+            with pytest.raises(ValueError, match=match): fitted[engine].kneighbors(bad)
+
+
+@pytest.mark.parametrize("parameters, error, match", [
+    (dict(engine="anoy"), ValueError, "engine must be one of faiss, annoy, hnswlib, exact, got 'anoy'"), (dict(engine=None), ValueError, "engine must be"),
+    (dict(target_recall=0), ValueError, "target_recall must be above 0 and at most 1, got 0"), (dict(target_recall=1.01), ValueError, "target_recall"),
+    (dict(target_recall=np.nan), ValueError, "target_recall"), (dict(target_recall="0.9"), TypeError, "target_recall must be a number, got '0.9'"),
+    (dict(target_recall=True), TypeError, "target_recall"), (dict(weights="equal"), ValueError, "weights must be one of uniform, distance"),
+    (dict(deterministic=1), TypeError, "deterministic must be True or False, got 1"), (dict(n_jobs=0), ValueError, "n_jobs must be a number of threads"),
+    (dict(n_jobs=1.5), TypeError, "n_jobs must be None or a whole number"), (dict(random_state="x"), ValueError, "seed")])
+def test_bad_parameters(digits, parameters, error, match):
+    with pytest.raises(error, match=match): ANN(**parameters).fit(*digits[:2])
+
+
+@pytest.mark.parametrize("engine, package", [("faiss", "faiss"), ("hnswlib", "hnswlib"), ("annoy", "annoy")])
+def test_missing_engine_says_how_to_install_it(digits, engine, package, monkeypatch, tmp_path):
+    path = tmp_path / "a.npz"
+    if engine in NATIVE: ANN(engine=engine).fit(*digits[:2]).save(path)
+    monkeypatch.setitem(sys.modules, package, None)
+    command = engines().loc[engine, "install"]
+    assert not engines().loc[engine, "installed"] and engines().loc["exact", "installed"] and command.startswith("pip install ")
+    with pytest.raises(ImportError, match=f"engine '{engine}' is not installed; this installs it: {command}"): ANN(engine=engine).fit(*digits[:2])
+    if engine in NATIVE and engine != "faiss":
+        with pytest.raises(ImportError, match=command): ANN.load(path)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["int", "str", "object", "bool", "categorical"])
+def test_saved_and_loaded(digits, tmp_path, engine, kind):
+    X, y, Q, _ = digits
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])[y]
+    labels = {"int": y - 3, "str": names, "object": names.astype(object), "bool": y > 4, "categorical": pd.Categorical(names)}[kind]
+    model, path = ANN(engine=engine, target_recall=0.9, weights="distance", random_state=np.int64(3)).fit(X, labels), tmp_path / "model.npz"
+    model.save(path)
+    model.save(str(path))
+    for same in (ANN.load(path), ANN.load(str(path)), pickle.loads(pickle.dumps(model))):
+        for a, b in zip(same.kneighbors(Q), model.kneighbors(Q)): assert np.array_equal(a, b)
+        assert np.array_equal(same.predict_proba(Q), model.predict_proba(Q)) and same.classes_.dtype == model.classes_.dtype
+        assert np.array_equal(same.predict(Q), model.predict(Q)) and same.get_params() == model.get_params()
+        assert same.setting_ == model.setting_ and same.recall_ == model.recall_ and same.curve_.equals(model.curve_)
+        assert np.array_equal(same.kneighbors(Q[:5], 300)[1], model.kneighbors(Q[:5], 300)[1])
+        with pytest.raises(ValueError, match="63 features"): same.kneighbors(Q[:, :63])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.npz"]
+    again = tmp_path / "again.npz"
+    ANN.load(path).save(again)
+    assert np.array_equal(ANN.load(again).predict(Q), model.predict(Q))
+
+
+def test_saved_with_names_and_shapes(digits, tmp_path):
+    X, y, Q, _ = digits
+    path, table = tmp_path / "a.npz", pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
+    ANN().fit(table, y).save(path)
+    assert list(ANN.load(path).feature_names_in_) == list(table.columns)
+    ANN(random_state=np.random.RandomState(0)).fit(X.reshape(-1, 8, 8), y).save(path)
+    model = ANN.load(path)
+    assert model.image_shape_ == (8, 8) and model.random_state is None
+    with pytest.raises(ValueError, match=r"images of shape \(8, 8\)"): model.predict(Q.reshape(-1, 4, 16))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_damaged_files_are_refused(digits, fitted, engine, tmp_path):
+    path = tmp_path / "model.npz"
+    fitted[engine].save(path)
+    data = path.read_bytes()
+    with pytest.raises(FileNotFoundError): ANN.load(tmp_path / "none.npz")
+    for bad in (b"", data[:10], data[:len(data) // 2], data[:-1], data[1:], b"PK" + bytes(1000)):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match="model.npz"): ANN.load(path)
+    for at in np.linspace(100, len(data) - 100, 25).astype(int):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1:])
+        try: model = ANN.load(path)
+        except ValueError as e: assert "model.npz" in str(e)
+        else: assert np.array_equal(model.predict(digits[2]), fitted[engine].predict(digits[2]))     # a byte that says nothing
+
+
+def test_foreign_files_are_refused(digits, fitted, tmp_path):
+    "Whole files, whose sums are right, but whose contents would lead compiled code astray."
+    path, (about, arrays) = tmp_path / "a.npz", fitted["faiss"]._state()
+    def write(about, arrays): _save_arrays(path, "ANN", about, arrays)
+    write(about, arrays)
+    ANN.load(path)
+    _save_arrays(path, "KNN", about, arrays)
+    with pytest.raises(ValueError, match="a.npz"): ANN.load(path)
+    for metric in ("cosine", "manhattan", None):
+        write(about | {"metric": metric}, arrays)
+        with pytest.raises(ValueError, match="metric"): ANN.load(path)
+    links, order, labels = (arrays[name].copy() for name in ("engine_links", "engine_order", "labels"))
+    links[5, 0], order[0], labels[0] = 1400, -7, 99
+    for bad in (dict(engine_links=links), dict(engine_order=order), dict(labels=labels), dict(engine_links=links.astype(np.int64)),
+                dict(engine_codes=arrays["engine_codes"][:-1]), dict(engine_codes=arrays["engine_codes"][:, :-1]), dict(points=arrays["points"][:-1]),
+                dict(engine_directions=arrays["engine_directions"][:-1]), dict(engine_shift=arrays["engine_shift"][:-1]), dict(points=arrays["points"].astype(np.int16))):
+        write(about, arrays | bad)
+        with pytest.raises(ValueError, match="a.npz is not as ANN writes its files"): ANN.load(path)
+    for name in arrays:
+        write(about, {n: a for n, a in arrays.items() if n != name})
+        with pytest.raises(ValueError, match="a.npz"): ANN.load(path)
+    for name in about:
+        write({n: a for n, a in about.items() if n != name}, arrays)
+        with pytest.raises(ValueError, match="a.npz"): ANN.load(path)
+    np.savez(path, points=arrays["points"])
+    with pytest.raises(ValueError, match="a.npz"): ANN.load(path)
+
+
+def test_tradeoff_is_drawn(fitted):
+    import matplotlib.pyplot as plt
+    for engine in NATIVE:
+        ax = fitted[engine].plot_tradeoff()
+        assert ax.get_ylabel() == "recall" and engine in ax.get_title()
+        assert fitted[engine].plot_tradeoff(ax) is ax
+    with pytest.raises(ValueError, match="there is no curve: the search is exact, because it was asked for"): fitted["exact"].plot_tradeoff()
+    plt.close("all")
+
+
+def test_the_code_of_one_is_the_code_of_many(fashion):
+    points = fashion[0].images[:2000].reshape(2000, -1)
+    frame = module._frame(points)
+    codes = module._codes(points, np.arange(2000), *frame).astype(int)
+    code, out = np.empty(codes.shape[1], np.int16), np.empty(codes.shape[1], np.float32)
+    for i in range(0, 2000, 97):
+        module._code_of(points[i], *frame, out, code)
+        inside = (codes[i, :-1] > 0) & (codes[i, :-1] < 255)
+        assert np.abs(code[:-1] - codes[i, :-1])[inside].max() <= 1 and abs(code[-1] - 0.4 * codes[i, -1]) < 2
+
+
+def test_the_walk_finds_what_it_should():
+    "On a complete graph the beam holds the nearest codes of all, equal ones by lower number."
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (60, 32)).astype(np.uint8)
+    links = np.tile(np.arange(60, dtype=np.int32), (60, 1))
+    for beam in (1, 7, 60, 80):
+        keys = np.empty(beam, np.int64)
+        size = module._walk(codes[3].astype(np.int16), codes, links, keys, np.empty(60, np.int32))
+        squares = ((codes.astype(int) - codes[3])**2).sum(1)
+        assert size == min(beam, 60) and (keys[:size] >> 1 & 0x7fffffff).tolist() == np.lexsort([np.arange(60), squares])[:beam].tolist()
