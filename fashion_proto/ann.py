@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['build_annoy', 'ann_kneighbors', 'ann_pred', 'recall_at_k', 'engines', 'ANN']
 
-# %% ../nbs/08_ann.ipynb #f584999e
+# %% ../nbs/08_ann.ipynb #1df57af4
 import importlib.util
 import json
 import math
@@ -30,8 +30,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from .averages import _as_rows
-from .knn import (KNN, _blocks, _break_ties, _check_choice, _check_neighbours, _distance,
-                               _load_arrays, _save_arrays, _shares, _threads)
+from .knn import (KNN, _blocks, _check_choice, _check_neighbours, _distance,
+                               _load_arrays, _save_arrays, _threads)
 
 # %% ../nbs/08_ann.ipynb #f92aa772
 def _as_vectors(images):
@@ -634,7 +634,7 @@ class _Exact:
         if self.knn is None: self.knn = KNN(1).fit(self.points, self.labels)
         return self.knn.kneighbors(queries, k)
 
-# %% ../nbs/08_ann.ipynb #0b9cc56b
+# %% ../nbs/08_ann.ipynb #83d763c9
 class ANN(ClassifierMixin, BaseEstimator):
     """Classifier by approximate nearest neighbours: say the recall you want, it finds the effort.
 
@@ -771,52 +771,7 @@ class ANN(ClassifierMixin, BaseEstimator):
             distances, indices = distances[others].reshape(-1, k), indices[others].reshape(-1, k)
         return (distances, indices) if return_distance else indices
 
-    def predict_proba(self, X):
-        """The share of the neighbours' votes for each class.
-
-        Of several largest shares, that of the class which `predict` gives is raised a last bit.
-
-        Parameters
-        ----------
-        X : array-like, shape (n_queries, height, width) or (n_queries, n_features)
-            The images to name. None names each training image by all the others.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_queries, n_classes)
-            In the order of `classes_`; each row adds up to 1.
-
-        Raises
-        ------
-        ValueError, NotFittedError
-            As `kneighbors`.
-        """
-        distances, indices = self.kneighbors(X)
-        codes = self._codes[indices]
-        return _break_ties(_shares(codes, distances, self.weights, len(self.classes_)), codes)
-
-    def predict(self, X):
-        """The class with the most votes; of several, the one that owns the nearest neighbour.
-
-        It is the `argmax` of `predict_proba`.
-
-        Parameters
-        ----------
-        X : array-like, shape (n_queries, height, width) or (n_queries, n_features)
-            The images to name. None names each training image by all the others.
-
-        Returns
-        -------
-        ndarray, shape (n_queries,)
-            Labels such as `fit` was given.
-
-        Raises
-        ------
-        ValueError, NotFittedError
-            As `kneighbors`.
-        """
-        shares = self.predict_proba(X)
-        return self.classes_[shares.argmax(axis=1)]
+    predict_proba, predict, _vote = KNN.predict_proba, KNN.predict, KNN._vote
 
     def plot_tradeoff(self, ax=None):
         """Draw recall against time for the efforts that were tried, and mark the one chosen.
