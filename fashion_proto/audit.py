@@ -308,7 +308,7 @@ class _Files(LabelledImages):
     "Labelled images with the name of the file of each."
     files: tuple = ()
 
-# %% ../nbs/09_audit.ipynb #b31097e2
+# %% ../nbs/09_audit.ipynb #96fd625f
 _Leaks = namedtuple('Leaks', 'images accuracy')
 
 def _leak_table(pairs, train_labels, test_labels):
@@ -343,7 +343,12 @@ def _effect(train, test, pairs, n_neighbors, n_jobs):
                      right.mean() + change.mean(), change.mean(), 2 * change.std() / len(right)**0.5])
     return pd.DataFrame(rows, columns=['method', 'without', 'images', 'before', 'after', 'change', 'band'])
 
-# %% ../nbs/09_audit.ipynb #b9309877
+def _worth(train, test, pairs, n_neighbors, n_jobs):
+    "The leaks, given the pairs across, and what they are worth."
+    return _Leaks(_leak_table(pairs, train.labels, test.labels),
+                  _effect(train, test, pairs, n_neighbors, n_jobs))
+
+# %% ../nbs/09_audit.ipynb #5a1d3ec4
 def leaks(train, test, *, threshold=0.98, flips=False, shifts=0, metric=None, n_neighbors=5, n_jobs=-1):
     """Test images that have a near duplicate in training, and what accuracy is without them.
 
@@ -377,8 +382,7 @@ def leaks(train, test, *, threshold=0.98, flips=False, shifts=0, metric=None, n_
     _check_neighbours(n_neighbors, len(train.images))
     pairs = near_duplicates(train.images, test.images, threshold=threshold, flips=flips, shifts=shifts,
                             metric=metric, n_jobs=n_jobs)
-    return _Leaks(_leak_table(pairs, train.labels, test.labels),
-                 _effect(train, test, pairs, n_neighbors, n_jobs))
+    return _worth(train, test, pairs, n_neighbors, n_jobs)
 
 # %% ../nbs/09_audit.ipynb #bb888eec
 def _evidence(distances, indices, codes, n_classes):
@@ -724,7 +728,7 @@ def _notes(images, options, test):
     return notes + ['Labels are judged by the nearest images of all sets, each without itself. '
                     f'Made with fashion_proto {__version__}.']
 
-# %% ../nbs/09_audit.ipynb #59b9d0b5
+# %% ../nbs/09_audit.ipynb #30d86a9a
 def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbors=None, n_jobs=-1):
     """Look for duplicates, near duplicates, leaks and wrong labels in a set of labelled images.
 
@@ -762,7 +766,8 @@ def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbor
     metric = 'cosine' if images.ndim < 3 else 'correlation'
     options = {'threshold': threshold, 'flips': flips, 'shifts': shifts, 'n_jobs': n_jobs}
     pairs = near_duplicates(images, **options)
-    leaked = leaks(*parts, n_neighbors=min(5, n), **options) if test is not None else None
+    across = pairs[(pairs['first'] < n) & (pairs['second'] >= n)]
+    leaked = _worth(*parts, across.assign(second=across['second'] - n), min(5, n), n_jobs) if test is not None else None
     k = min(50, len(images) - 1) if n_neighbors is None else n_neighbors
     distances, indices = _neighbours(images, k, metric, n_jobs)
     issues = _ranked(distances, indices, codes, classes)
