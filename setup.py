@@ -27,7 +27,7 @@ setup(
         f"Natural Language :: {cfg['language']}",
         "Programming Language :: Python :: 3",
     ],
-    packages=[cfg["lib_path"]],
+    packages=[cfg["lib_path"], f"{cfg['lib_path']}.core"],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench")},

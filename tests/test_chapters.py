@@ -16,7 +16,7 @@ def book(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", [p.name for p in chapters()])
+@pytest.mark.parametrize("name", [str(p.relative_to(ROOT / "nbs")) for p in chapters()])
 def test_chapter_runs(book, name):
     nb = run(book / name, ["timing"])
     shown = [o for cell in nb.cells if cell.cell_type == "code" for o in cell.outputs]

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 from conftest import ROOT
 
-PAGES = ["index", "api", *sorted(p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))]
+PAGES = ["index", "api", *sorted(str(p.relative_to(ROOT / "nbs").with_suffix("")) for p in (ROOT / "nbs").glob("**/[!_i.]*.ipynb") if "_" not in p.parts[-2][:1])]
 
 
 class Links(HTMLParser):

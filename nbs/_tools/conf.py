@@ -50,7 +50,7 @@ def public_names():
     "Each exported name of the package and its full name, as nbdev's index has them."
     from fashion_proto._modidx import d
     full = {k.split(".", 2)[-1]: k for syms in d["syms"].values() for k in syms}
-    return {name: f"{'.'.join(k.split('.')[:2])}.{name}" for name, k in full.items() if not re.search(r"(^|\.)_", name)}
+    return {name: f"{'.'.join(k.split('.')[:2])}.{name}" for name, k in full.items() if not re.search(r"(^|\.)_|^core\.", name)}
 
 
 def linked(text, names):
@@ -84,11 +84,12 @@ def lesson(app, docname, source):
     nb.cells = [c for c in (shown(c) if c.cell_type == "code" else c for c in nb.cells) if c]
     for c in nb.cells:
         if c.cell_type == "markdown":
-            text = c.source.replace("](../../", f"]({cfg.git_url}/").replace("](../", f"]({cfg.git_url}/blob/{cfg.branch}/")
+            text = c.source
+            if "/" not in docname: text = text.replace("](../../", f"]({cfg.git_url}/").replace("](../", f"]({cfg.git_url}/blob/{cfg.branch}/")
             c.source = linked(text, names)
     if docname == "index":
         toc = "```{{toctree}}\n:hidden:\n:caption: {}\n:glob:\n\n{}\n```"
-        nb.cells.append(nbformat.v4.new_markdown_cell(toc.format("Chapters", "[0-9]*") + "\n\n" + toc.format("Reference", "api")))
+        nb.cells.append(nbformat.v4.new_markdown_cell(toc.format("Chapters", "[0-9]*") + "\n\n" + toc.format("The workshop", "core/*") + "\n\n" + toc.format("Reference", "api")))
     source[0] = nbformat.writes(nb)
 
 

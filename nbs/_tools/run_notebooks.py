@@ -59,7 +59,8 @@ def slim(png):
 
 
 def chapters():
-    return sorted(p for p in cfg.nbs_path.glob("*.ipynb") if not p.name.startswith("_"))
+    "The notebooks in the order in which they build on each other: the core first, then the lessons."
+    return [*sorted(cfg.nbs_path.glob("core/[!_]*.ipynb")), *sorted(cfg.nbs_path.glob("[!_]*.ipynb"))]
 
 
 def copy_book(folder):
@@ -71,7 +72,7 @@ def copy_book(folder):
 
 def fingerprint(path, results):
     "What the outputs of a notebook depend on: itself, the package, what was measured before, the libraries, the data."
-    parts = [path, *sorted(cfg.lib_path.glob("*.py")), *sorted((cfg.config_path / "bench/results").glob("*")), Path(__file__),
+    parts = [path, *sorted(cfg.lib_path.rglob("*.py")), *sorted((cfg.config_path / "bench/results").glob("*")), Path(__file__),
              *sorted(p for p in results.glob("*") if p.name < path.name), cfg.config_path / ".github/constraints.txt"]
     return hashlib.sha256(b"".join(p.read_bytes() for p in parts) + os.environ.get("FASHION_MNIST_DIR", "").encode()).hexdigest()
 
@@ -86,7 +87,7 @@ def main():
     if a.out: copy_book(a.out)
     failed = 0
     for path in a.paths or chapters():
-        start, target = time.time(), a.out / path.name if a.out else path
+        start, target = time.time(), a.out / path.resolve().relative_to(cfg.nbs_path) if a.out else path
         stamp = target.with_suffix(".ran")
         if a.out and stamp.exists() and stamp.read_text() == fingerprint(path, a.out / "results"):
             print(f"has {path.name:24} run, and nothing changed", flush=True)
