@@ -16,9 +16,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
-from fashion_proto import audit as module
+from fashion_proto import audit as module, copies, labels as leaks_and_labels
 from fashion_proto.audit import audit, duplicate_groups, label_issues, leaks, near_duplicates, read_images
 from fashion_proto.averages import AveragePrototypes
+from fashion_proto.core.report import grey_levels
 from fashion_proto.data import LabelledImages
 from fashion_proto.knn import KNN
 
@@ -192,7 +193,7 @@ def test_near_duplicates_refuses(images, more, error, match):
 
 
 def test_too_many_pairs_are_refused(monkeypatch):
-    monkeypatch.setattr(module, "_MOST", 100)
+    monkeypatch.setattr(copies, "_MOST_PAIRS", 100)
     with pytest.raises(ValueError, match="threshold must be so high that no more than 100 pairs"):
         near_duplicates(np.tile(np.arange(12.).reshape(1, 3, 4), (60, 1, 1)))
 
@@ -264,7 +265,7 @@ def test_band_of_left_out_images_is_that_of_many_draws():
     rng = np.random.default_rng(0)
     kept, right = rng.random(400) < 0.8, np.zeros(400, bool)
     right[kept], right[~kept] = rng.random(kept.sum()) < 0.7, rng.random((~kept).sum()) < 0.95
-    change, band = module._without(right, kept)
+    change, band = leaks_and_labels._change_without(right, kept)
     draws = rng.integers(0, 400, (4000, 400))
     changes = [right[rows][kept[rows]].mean() - right[rows].mean() for rows in draws]
     assert change == pytest.approx(right[kept].mean() - right.mean()) and band == pytest.approx(2 * np.std(changes), rel=0.08)
@@ -448,11 +449,11 @@ def test_pictures_of_all_shapes(shape, dtype, tmp_path):
 
 
 def test_ink_and_light_are_drawn_on_one_scale():
-    dark = module._grey_levels(np.array([[[0, 0, 0, 255]] * 4] * 9, np.uint8))
+    dark = grey_levels(np.array([[[0, 0, 0, 255]] * 4] * 9, np.uint8))
     assert dark(np.array([[0, 255]], np.uint8)).tolist() == [[255, 0]]            # ink on paper
-    bright = module._grey_levels(np.full((9, 4, 4), 200, np.uint8))
+    bright = grey_levels(np.full((9, 4, 4), 200, np.uint8))
     assert bright(np.array([[0, 255]], np.uint8)).tolist() == [[0, 255]]
-    signed = module._grey_levels(np.array([[[-100, 0, 100, 100]]], np.int8))
+    signed = grey_levels(np.array([[[-100, 0, 100, 100]]], np.int8))
     assert signed(np.array([[-100, 0, 100]], np.int8)).tolist() == [[0, 128, 255]]
 
 
