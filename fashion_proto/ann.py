@@ -30,8 +30,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from .averages import _as_rows
-from .knn import (KNN, _blocks, _check_choice, _check_neighbours, _distance,
-                               _load_arrays, _save_arrays, _threads)
+from .core.bounds import distance as _distance
+from .core.checks import blocks as _blocks, check_choice as _check_choice
+from .core.checks import check_n_neighbors as _check_neighbours, n_threads as _threads
+from .core.storage import load_arrays as _load_arrays, save_arrays as _save_arrays
+from .knn import KNN
 
 # %% ../nbs/08_ann.ipynb #f92aa772
 def _as_vectors(images):
@@ -726,10 +729,10 @@ class ANN(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, _as_rows(X), y)
         check_classification_targets(y)
         _check_neighbours(self.n_neighbors, len(X))
-        self.classes_, self._codes = np.unique(y, return_inverse=True)
+        self.classes_, self._label_codes = np.unique(y, return_inverse=True)
         self.n_samples_fit_, self.image_shape_ = len(X), tuple(shape) or X.shape[1:]
         self._points, self._tuned_for, self.curve_ = _plain(X), self.n_neighbors, pd.DataFrame()
-        self._exact = _Exact(self._points, self._codes)
+        self._exact = _Exact(self._points, self._label_codes)
         reason = self._why_exact() or self._tune(seed)
         if reason: self._use_exact(reason)
         return self
@@ -771,7 +774,7 @@ class ANN(ClassifierMixin, BaseEstimator):
             distances, indices = distances[others].reshape(-1, k), indices[others].reshape(-1, k)
         return (distances, indices) if return_distance else indices
 
-    predict_proba, predict, _vote = KNN.predict_proba, KNN.predict, KNN._vote
+    predict_proba, predict, _shares_of = KNN.predict_proba, KNN.predict, KNN._shares_of
 
     def plot_tradeoff(self, ax=None):
         """Draw recall against time for the efforts that were tried, and mark the one chosen.
@@ -900,7 +903,7 @@ class ANN(ClassifierMixin, BaseEstimator):
         engine = _ENGINES[self.engine](points, order, seed, 1 if self.deterministic else threads)
         engine.grow(n - n_held)
         base, held = order[:-n_held], _frozen(points[order[-n_held:]])
-        knn = KNN(k, n_jobs=self.n_jobs).fit(points[base], self._codes[base])
+        knn = KNN(k, n_jobs=self.n_jobs).fit(points[base], self._label_codes[base])
         exact, _ = knn.kneighbors(held)
         tried, chosen, further = [], None, 2         # efforts beyond the one chosen, for the curve
         for effort in engine.efforts(k):
@@ -965,7 +968,7 @@ class ANN(ClassifierMixin, BaseEstimator):
                  'state': {name: getattr(self, name) for name in kept},
                  'curve': self.curve_.to_dict('list'), 'objects': self.classes_.dtype == object,
                  'feature_names': list(getattr(self, 'feature_names_in_', []))}
-        arrays = {'points': self._points, 'labels': self._codes, 'classes': classes,
+        arrays = {'points': self._points, 'labels': self._label_codes, 'classes': classes,
                   'recalls': self.recalls_}
         own = self._engine.arrays() if self._engine else {}
         arrays |= {f'engine_{name}': array for name, array in own.items()}
@@ -980,13 +983,13 @@ class ANN(ClassifierMixin, BaseEstimator):
         self.image_shape_, self.curve_ = tuple(self.image_shape_), pd.DataFrame(about['curve'])
         if about['feature_names']:
             self.feature_names_in_ = np.array(about['feature_names'], dtype=object)
-        self._points, self._codes = _frozen(arrays['points']), np.array(arrays['labels'])
+        self._points, self._label_codes = _frozen(arrays['points']), np.array(arrays['labels'])
         self.recalls_, self.classes_ = np.array(arrays['recalls']), np.array(arrays['classes'])
         if about['objects']: self.classes_ = self.classes_.astype(object)
-        self._exact, n = _Exact(self._points, self._codes), self.n_samples_fit_
+        self._exact, n = _Exact(self._points, self._label_codes), self.n_samples_fit_
         if not (self._points.dtype in (np.uint8, np.float32, np.float64)
-                and self._points.shape == (n, self.n_features_in_) and self._codes.shape == (n,)
-                and 0 <= self._codes.min() and self._codes.max() < len(self.classes_)):
+                and self._points.shape == (n, self.n_features_in_) and self._label_codes.shape == (n,)
+                and 0 <= self._label_codes.min() and self._label_codes.max() < len(self.classes_)):
             raise ValueError('its arrays do not fit together')
         self._engine = None
         if self.setting_['engine'] != 'exact':

@@ -24,7 +24,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 from .averages import _as_numbers, _as_rows
 from .kmeans import _check_count
-from .knn import KNN, _blocks, _check_choice, _draw_neighbours, _spread, _threads
+from .core.checks import blocks as _blocks, check_choice as _check_choice
+from .core.checks import n_threads as _threads, spread as _spread
+from .knn import KNN, _draw_neighbours
 
 # %% ../nbs/10_patches.ipynb #ad93a842
 _Patches = namedtuple('_Patches', 'even odd')
@@ -878,9 +880,9 @@ class PatchKNN(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f'image must have the shape {shape} of those in fit, and one or three '
                              f'channels, so that it can be drawn, got {image.shape}')
         distances, indices = self.kneighbors(image[None])
-        votes, shown = self.knn_._vote(distances, indices)[0], indices[:, :10]
+        votes, shown = self.knn_._shares_of(distances, indices)[0], indices[:, :10]
         order = [c for c in np.argsort(-votes, kind='stable') if votes[c] > 0]
-        votes, names = dict(zip(self.classes_[order], votes[order])), self.knn_._codes[shown[0]]
+        votes, names = dict(zip(self.classes_[order], votes[order])), self.knn_._label_codes[shown[0]]
         titles = [f'{name}\n{d:.3g}' for name, d in zip(self.classes_[names], distances[0])]
         if len(self.sets_) > 1:
             shares = (100 * self.set_shares(image[None], shown)[0]).round().astype(int).astype(str)

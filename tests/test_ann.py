@@ -11,7 +11,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fashion_proto import ann as module
 from fashion_proto.ann import ANN, ann_kneighbors, ann_pred, build_annoy, engines, recall_at_k
-from fashion_proto.knn import KNN, _load_arrays, _save_arrays
+from fashion_proto.core.storage import load_arrays as _load_arrays, save_arrays as _save_arrays
+from fashion_proto.knn import KNN
 
 NATIVE = [e for e in ("faiss", "annoy", "hnswlib") if engines().loc[e, "installed"]]
 ENGINES = [*NATIVE, "exact"]

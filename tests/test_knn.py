@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import fashion_proto.knn as module
+from fashion_proto.core import bounds, checks, products, storage
 from fashion_proto.knn import KNN
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")    # small data
@@ -198,7 +198,7 @@ def test_rough_values_keep_their_promise(dtype, fashion):
     points = fashion[0].images[:2000].reshape(2000, -1).astype(dtype) / (1 if dtype == "uint8" else 255)
     queries = fashion[0].images[-40:].reshape(40, -1).astype(float) / (1 if dtype == "uint8" else 255)
     for centre in points.mean(axis=0, dtype=float), np.zeros(784):
-        rough, margin = module._rough(queries, points, "euclidean", centre)
+        rough, margin = products.rough_distances(queries, points, "euclidean", centre)
         true = cdist(queries, points, "sqeuclidean") - ((queries - centre)**2).sum(axis=1)[:, None]
         assert (np.abs(rough - true).max(axis=1) < margin / 2).all()
 
@@ -311,11 +311,11 @@ def test_neighbours_at_distance_zero_vote_alone():
 @pytest.mark.parametrize("metric", METRICS)
 def test_memory_is_bounded(metric, monkeypatch):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(module, "_BLOCK", 2**19)
+    monkeypatch.setattr(checks, "BLOCK_BYTES", 2**19)
     X = rng.random((6000, 64), dtype=np.float32)
     X[3000:] = X[0]                                                     # 3001 equal images: as many candidates
     knn = KNN(3, metric=metric).fit(X, np.arange(6000) % 7)
-    knn._engine = None                                                  # the search by products
+    knn._by_bounds = None                                               # the search by products
     Q = X[:300]
     tracemalloc.start()
     distances, indices = knn.kneighbors(Q)
@@ -433,7 +433,7 @@ def test_bound_gives_the_neighbours_of_the_product(dtype, k):
     knn = KNN(k).fit(points, np.arange(len(points)) % 3)
     assert knn.search_ == "bound"
     distances, indices = knn.kneighbors(queries)
-    expected, order = module._search(queries, points, k, "euclidean", points.mean(axis=0, dtype=float))
+    expected, order = products.search(queries, points, k, "euclidean", points.mean(axis=0, dtype=float))
     np.testing.assert_allclose(distances, expected, rtol=1e-12)
     assert (indices == order).all()
 
@@ -462,7 +462,7 @@ def test_bound_with_queries_far_away(fashion):
     queries = np.concatenate([points[:3], np.full((2, 784), 1e25, np.float32), points[5:7]])
     distances, indices = knn.kneighbors(queries)
     assert knn.search_ == "bound"
-    expected = module._search(queries, points, 3, "euclidean", 0.0)
+    expected = products.search(queries, points, 3, "euclidean", 0.0)
     np.testing.assert_allclose(distances, expected[0], rtol=1e-6)
     assert (indices[[0, 1, 2, 5, 6], 0] == [0, 1, 2, 5, 6]).all()
     huge = points[:2].astype(float) + 1e200
@@ -489,7 +489,7 @@ def all_distances(queries, points, metric):
 
 def engine_of(points, metric):
     "The search by bounds, of however few points."
-    return module._Engine(points, metric)
+    return bounds.ExactSearch(points, metric)
 
 
 @settings(max_examples=150, deadline=None)
@@ -524,12 +524,12 @@ def test_threads_and_radius_change_nothing(metric, dtype):
     distances, indices = one.kneighbors(queries)
     again, same = two.kneighbors(queries)
     assert (distances == again).all() and (indices == same).all()
-    expected, order = module._search(queries, points, 7, metric, one._centre())
+    expected, order = products.search(queries, points, 7, metric, one._centre())
     np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=1e-12)
     if metric != "cosine": assert (indices == order).all()
     radius = float(np.median(distances))
     far, at = two.radius_neighbors(queries, radius)
-    by_product = module._search_within(queries, points, radius, metric, one._centre())
+    by_product = products.search_within(queries, points, radius, metric, one._centre())
     for i in range(len(queries)):
         assert len(at[i]) == len(set(at[i])) and (np.diff(far[i]) >= 0).all() and (far[i] <= radius).all()
         assert abs(len(at[i]) - len(by_product[i][1])) <= (metric == "cosine")
@@ -634,8 +634,8 @@ def test_bad_n_jobs(n_jobs, error):
 def test_n_jobs_as_in_scikit_learn():
     import joblib
     for n_jobs in None, 1, 2, -1, -2: KNN(1, n_jobs=n_jobs).fit([[0.0], [1.0]], [0, 1]).predict([[0.0]])
-    with joblib.parallel_config("threading", n_jobs=2): assert module._threads(None) == 2
-    assert module._threads(None) == 1
+    with joblib.parallel_config("threading", n_jobs=2): assert checks.n_threads(None) == 2
+    assert checks.n_threads(None) == 1
 
 
 def test_rows_of_very_different_size():
@@ -687,7 +687,7 @@ def test_memory_out_of_order(change):
     distances, indices = knn.kneighbors(points[:50])
     expected = cdist(points[:50].astype(float), points.astype(float))
     np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :4], rtol=1e-9)
-    assert knn._engine.points is knn._points
+    assert knn._by_bounds.points is knn._points
 
 
 def test_many_features():
@@ -753,12 +753,12 @@ def test_a_file_replaced_while_it_is_read(tmp_path, monkeypatch):
     KNN(3).fit(b, np.zeros(6000)).save(path)
     other = path.read_bytes()
     KNN(3).fit(a, np.zeros(6000)).save(path)
-    mapped_ = module._mapped
+    mapped_ = storage.mapped_array
     def replace(file, info):
         (tmp_path / "b.npz").write_bytes(other)
         (tmp_path / "b.npz").replace(path)
         return mapped_(file, info)
-    monkeypatch.setattr(module, "_mapped", replace)
+    monkeypatch.setattr(storage, "mapped_array", replace)
     back = KNN.load(path)
     assert (back._points == a).all() and (back.kneighbors(a[:50])[0][:, 0] == 0).all()
 
@@ -844,8 +844,8 @@ def test_files_that_are_refused(tmp_path):
 def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monkeypatch):
     path, points = tmp_path / "knn.npz", clustered("uint8")
     KNN(2).fit(points, np.arange(6000) % 2).save(path)
-    about, arrays = module._load_arrays(path, "KNN")
-    def changed(**new): module._save_arrays(path, "KNN", about, arrays | new)
+    about, arrays = storage.load_arrays(path, "KNN")
+    def changed(**new): storage.save_arrays(path, "KNN", about, arrays | new)
     far = arrays["order"].copy(); far[0] = 10**12
     for new in [dict(order=far), dict(starts=arrays["starts"] * 2), dict(codes=arrays["codes"][:10]), dict(labels=arrays["labels"] + 5),
                 dict(points=points[:100]), dict(tiles=arrays["tiles"].astype(float)), dict(labels=arrays["labels"].astype(float)),
@@ -854,15 +854,15 @@ def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monk
         with pytest.raises(ValueError, match=f"{path.name} is damaged"): KNN.load(path)
     for new in [dict(parameters=about["parameters"] | {"metric": "foo"}), dict(parameters=about["parameters"] | {"n_neighbors": "5"}),
                 dict(parameters=about["parameters"] | {"n_neighbors": 6001}), {"image shape": [7, 7]}, {"image shape": {}}, dict(features=["a"]), dict(parameters=[])]:
-        module._save_arrays(path, "KNN", about | new, arrays)
+        storage.save_arrays(path, "KNN", about | new, arrays)
         with pytest.raises(ValueError, match=f"{path.name} is damaged"): KNN.load(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("about.npy", b"x" * 1000)
     packed = path.read_bytes()
     path.write_bytes(packed[:40] + bytes([packed[40] ^ 255]) + packed[41:])
     with pytest.raises(ValueError, match="damaged, or was not written by save"): KNN.load(path)
-    module._save_arrays(path, "ANN", about, arrays)
+    storage.save_arrays(path, "ANN", about, arrays)
     with pytest.raises(ValueError, match="must hold a fashion_proto KNN, got a fashion_proto ANN"): KNN.load(path)
-    monkeypatch.setattr(module, "_FORMAT", 2)
-    module._save_arrays(path, "KNN", about, arrays)
+    monkeypatch.setattr(storage, "FORMAT", 2)
+    storage.save_arrays(path, "KNN", about, arrays)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="has format 2, and this fashion_proto reads 1"): KNN.load(path)
