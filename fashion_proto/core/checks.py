@@ -6,12 +6,13 @@
 __all__ = ['BLOCK_BYTES', 'range_in_words', 'is_boolean', 'check_whole', 'check_number', 'check_choice', 'check_flag',
            'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'check_images', 'as_numbers', 'check_labels']
 
-# %% ../../nbs/core/checks.ipynb #43841e98
+# %% ../../nbs/core/checks.ipynb #2c18037f
 import numbers
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from sklearn.utils import check_scalar, gen_batches
 
 # %% ../../nbs/core/checks.ipynb #74eec95c
@@ -69,7 +70,7 @@ def check_n_neighbors(k, n_samples):
     raise ValueError('n_neighbors must be from 1 to the number of images to choose from, '
                      f'n_samples = {n_samples}, got {k}')
 
-# %% ../../nbs/core/checks.ipynb #d8cd8ccf
+# %% ../../nbs/core/checks.ipynb #9537a062
 BLOCK_BYTES = 10**8
 
 def blocks(n, row_bytes):
@@ -87,7 +88,7 @@ def n_threads(n_jobs):
 def spread(function, items, threads):
     "`function` of each item, as a list, by so many threads."
     if threads == 1 or len(items) == 1: return [function(item) for item in items]
-    return Parallel(threads, require='sharedmem')(delayed(function)(item) for item in items)
+    with ThreadPoolExecutor(threads) as pool: return list(pool.map(function, items))
 
 # %% ../../nbs/core/checks.ipynb #761c21c9
 def check_images(name, images, *, ndim=2, empty=False):
