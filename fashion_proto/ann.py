@@ -29,7 +29,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from .averages import _as_rows
+from .core.estimators import as_rows
 from .core.bounds import distance as _distance
 from .core.checks import blocks as _blocks, check_choice as _check_choice
 from .core.checks import check_n_neighbors as _check_neighbours, n_threads as _threads
@@ -726,7 +726,7 @@ class ANN(ClassifierMixin, BaseEstimator):
         self._check_parameters()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         shape = getattr(X, 'shape', ())[1:]
-        X, y = validate_data(self, _as_rows(X), y)
+        X, y = validate_data(self, as_rows(X), y)
         check_classification_targets(y)
         _check_neighbours(self.n_neighbors, len(X))
         self.classes_, self._label_codes = np.unique(y, return_inverse=True)
@@ -941,7 +941,7 @@ class ANN(ClassifierMixin, BaseEstimator):
                 and len(X) and not hasattr(self, 'feature_names_in_')
                 and (X.dtype == np.uint8 or np.isfinite(X).all())):
             return _frozen(X.reshape(len(X), -1))
-        return _plain(validate_data(self, _as_rows(X, self.image_shape_), reset=False))
+        return _plain(validate_data(self, as_rows(X, self.image_shape_), reset=False))
 
     def _find(self, queries, k):
         "Distances and indices of the `k` neighbours found of each query."

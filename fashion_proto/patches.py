@@ -22,8 +22,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
-from .averages import _as_numbers, _as_rows
-from .kmeans import _check_count
+from .core.checks import as_numbers, check_whole
+from .core.estimators import as_rows
 from .core.checks import blocks as _blocks, check_choice as _check_choice
 from .core.checks import n_threads as _threads, spread as _spread
 from .knn import KNN, _draw_neighbours
@@ -168,7 +168,7 @@ def _image_shape(shape, wanted):
         if not 2 <= len(wanted) <= 3:
             raise ValueError('image_shape must be (height, width) or (height, width, channels), '
                              f'got {wanted}')
-        for side in wanted: _check_count('image_shape', side)
+        for side in wanted: check_whole('image_shape', side)
         if math.prod(wanted) != math.prod(shape) or len(shape) > 1 and shape != wanted:
             raise ValueError(f'image_shape must be that of the images, {shape}, got {wanted}')
         shape = wanted
@@ -254,14 +254,14 @@ class PatchPrototypes(TransformerMixin, BaseEstimator):
             A parameter is not one of those allowed, a patch is larger than the images, or a number
             is NaN or infinite.
         """
-        _check_count('n_prototypes', self.n_prototypes)
+        check_whole('n_prototypes', self.n_prototypes)
         if self.n_prototypes % 2:
             raise ValueError('n_prototypes must be even, each with its mirror image, '
                              f'got {self.n_prototypes}')
-        _check_count('n_cells', self.n_cells)
+        check_whole('n_cells', self.n_cells)
         _threads(self.n_jobs)
         shape = tuple(getattr(X, 'shape', ()))[1:]
-        X = validate_data(self, _as_rows(X))
+        X = validate_data(self, as_rows(X))
         self.image_shape_, self._shape = _image_shape(shape or X.shape[1:], self.image_shape)
         self.patch_shape_ = self._patch_shape(self._shape[:2])
         self._centre = X.mean(dtype=np.float64)
@@ -274,7 +274,7 @@ class PatchPrototypes(TransformerMixin, BaseEstimator):
         if isinstance(self.patch_size, str):
             _check_choice('patch_size', self.patch_size, ['auto'])
             return tuple(min(6, -(-side // 2)) for side in image)
-        _check_count('patch_size', self.patch_size)
+        check_whole('patch_size', self.patch_size)
         if self.patch_size > min(image):
             raise ValueError(f'patch_size must be at most {min(image)} for images of {image[0]} x '
                              f'{image[1]}, got {self.patch_size}')
@@ -334,7 +334,7 @@ class PatchPrototypes(TransformerMixin, BaseEstimator):
             `fit` was not called.
         """
         check_is_fitted(self)
-        X = validate_data(self, _as_rows(X, self.image_shape_), reset=False).reshape(-1, *self._shape)
+        X = validate_data(self, as_rows(X, self.image_shape_), reset=False).reshape(-1, *self._shape)
         down, across = (_pool_weights(side - patch + 1, self.n_cells)
                         for side, patch in zip(self._shape, self.patch_shape_))
         pairs = len(self.prototypes_) // 2
@@ -540,7 +540,7 @@ class ClassMetric(TransformerMixin, BaseEstimator):
         if not 0 < self.shrinkage < np.inf:
             raise ValueError(f'shrinkage must be above 0, got {self.shrinkage}')
         for name, value in ('n_pairs', self.n_pairs), ('n_folds', self.n_folds):
-            if value != 0 or isinstance(value, bool): _check_count(name, value)
+            if value != 0 or isinstance(value, bool): check_whole(name, value)
         if self.n_folds == 1: raise ValueError('n_folds must be 0, or 2 or more, got 1')
 
     def _learn(self, X, codes, n_jobs):
@@ -696,11 +696,11 @@ class PatchKNN(ClassifierMixin, TransformerMixin, BaseEstimator):
             A parameter is not one of those allowed, there are no images, not as many labels as
             images, or a number is NaN or infinite.
         """
-        _check_count('n_neighbors', self.n_neighbors)
+        check_whole('n_neighbors', self.n_neighbors)
         _check_choice('weights', self.weights, ['uniform', 'distance'])
         _threads(self.n_jobs)
         shape = tuple(getattr(X, 'shape', ()))[1:]
-        X, y = validate_data(self, _as_rows(X), y)
+        X, y = validate_data(self, as_rows(X), y)
         check_classification_targets(y)
         self.image_shape_, _ = _image_shape(shape or X.shape[1:], self.image_shape)
         sets = _sets(self.preset, self.image_shape_[:2], self.random_state)
@@ -743,7 +743,7 @@ class PatchKNN(ClassifierMixin, TransformerMixin, BaseEstimator):
             `fit` was not called.
         """
         check_is_fitted(self)
-        X = validate_data(self, _as_rows(X, self.image_shape_), reset=False)
+        X = validate_data(self, as_rows(X, self.image_shape_), reset=False)
         X = X.reshape(-1, *self.image_shape_)
         parts = [np.hstack([metric.transform(patches.transform(X[start:start + 2000]))
                             for patches, metric in self.sets_]) for start in range(0, len(X), 2000)]

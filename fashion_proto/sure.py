@@ -16,13 +16,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils import _safe_indexing, assert_all_finite, check_random_state, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
-from .averages import _as_numbers
-from .kmeans import _check_count
+from .core.checks import as_numbers, check_whole
 
 # %% ../nbs/10a_sure.ipynb #91fb134c
 def _columns(y, proba, classes=None):
     "The column of `proba` that belongs to each label, and `proba` as numbers, checked."
-    y, proba = np.asarray(y), _as_numbers(proba, 'proba')
+    y, proba = np.asarray(y), as_numbers('proba', proba)
     if y.ndim != 1 or proba.ndim != 2 or len(proba) != len(y):
         raise ValueError('proba must have a row for each of the labels y, '
                          f'got shapes {proba.shape} and {y.shape}')
@@ -68,7 +67,7 @@ def reliability(y, proba, bins=10, classes=None):
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
     the American Statistical Association 22 (1927), for the band.
     """
-    _check_count('bins', bins)
+    check_whole('bins', bins)
     columns, proba = _columns(y, proba, classes)
     if proba.min() < 0 or proba.max() > 1 + 1e-6:
         raise ValueError(f'proba must be from 0 to 1, got {proba.min()} to {proba.max()}')
@@ -383,7 +382,7 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _inside(self, proba):
         "Which probabilities reach the thresholds, or are equal to them but for rounding."
-        return _as_numbers(proba, 'predict_proba') >= self.thresholds_ * (1 - 1e-12)
+        return as_numbers('predict_proba', proba) >= self.thresholds_ * (1 - 1e-12)
 
     def _check_parameters(self):
         "Refuse what cannot be meant, before any work is done."

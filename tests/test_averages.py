@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fashion_proto.averages import AveragePrototypes, average_prototypes, mse, pred_text, predict_prototype
+from fashion_proto.averages import AveragePrototypes, NearestPrototype, average_prototypes, mse, pred_text, predict_prototype
 from fashion_proto.data import as_float
 
 DTYPES = [np.uint8, np.int16, np.float32, np.float64]
@@ -272,3 +272,24 @@ def test_clone_pickle_cross_validation():
     assert not hasattr(clone(model), "prototypes_") and not hasattr(model, "predict_proba")
     assert cross_val_score(AveragePrototypes(), images, labels, cv=3).shape == (3,)
     assert (images == before[0]).all() and (model.prototypes_ == before[1]).all()
+
+
+# NearestPrototype
+
+@parametrize_with_checks([NearestPrototype()])
+def test_nearest_prototype_keeps_the_contract(estimator, check):
+    check(estimator)
+
+
+def test_any_images_may_be_prototypes(fashion):
+    train, test = fashion
+    first = [np.flatnonzero(train.labels == name)[0] for name in train.labels.categories]
+    model = NearestPrototype().fit(train.images[first], train.labels[first])
+    far = np.square(test.images[:300, None].astype(float) - train.images[first]).sum(axis=(2, 3))
+    assert (model.predict(test.images[:300]) == np.asarray(train.labels[first])[far.argmin(axis=1)]).all()
+    assert np.array_equal(model.prototypes_, train.images[first]) and model.image_shape_ == (28, 28)
+
+
+def test_the_first_of_equals_wins():
+    model = NearestPrototype().fit([[0.], [2.], [2.]], ["a", "b", "c"])
+    assert model.predict([[1.], [2.]]).tolist() == ["a", "b"]

@@ -12,7 +12,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fashion_proto.averages import AveragePrototypes
 from fashion_proto.data import as_float
-from fashion_proto.kmeans import KMeansPrototypes, _nearest_rows, kmeans, kmeans_update
+from fashion_proto.core.products import nearest_rows
+from fashion_proto.kmeans import KMeansPrototypes, kmeans, kmeans_update
 
 DTYPES = [np.uint8, np.float32, np.float64]
 
@@ -151,7 +152,7 @@ def test_kmeans_refuses_images(images):
 def test_nearest_rows_is_the_loop(dtype, high, block):
     X, points = (some(seed, dtype, 50, (6,), high)[0] for seed in (3, 4))            # few values: ties everywhere
     d = np.square(X[:, None].astype(int) - points[None].astype(int)).sum(axis=2)
-    assert (_nearest_rows(X, points, block) == d.argmin(axis=1)).all()
+    assert (nearest_rows(X, points, block) == d.argmin(axis=1)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -160,7 +161,7 @@ def test_nearest_rows_far_from_zero(dtype, offset):
     rng = np.random.default_rng(5)
     X, points = ((offset + rng.integers(0, 1000, (20, 3)) * max(1, np.spacing(dtype(abs(offset))))).astype(dtype) for _ in range(2))
     d = np.square(X[:, None].astype(float) - points[None].astype(float)).sum(axis=2)
-    assert (_nearest_rows(X, points) == d.argmin(axis=1)).all()
+    assert (nearest_rows(X, points) == d.argmin(axis=1)).all()
 
 
 # KMeansPrototypes
