@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIGHT', 'DARK', 'STYLE', 'COUNTS', 'html_table', 'drawable', 'scale_of', 'are_ink', 'grey_levels', 'png_address',
            'picture', 'name_of', 'card', 'cards', 'pair_cards', 'histogram', 'by_threshold', 'near_section',
-           'leak_section', 'percent', 'issue_section', 'report', 'whole_page']
+           'in_percent', 'leak_section', 'percent', 'issue_section', 'report', 'whole_page']
 
 # %% ../../nbs/core/report.ipynb #ee0ad99c
 #| code-fold: true
@@ -18,8 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-# %% ../../nbs/core/report.ipynb #d3954518
-LIGHT = '--text: #1b1b1b; --faint: #555; --ground: #fff; --line: #ccc; --alarm: #b03a2e; --turn: none'
+# %% ../../nbs/core/report.ipynb #18b9e355
+LIGHT = ('--text: #1b1b1b; --faint: #555; --ground: #fff; --line: #ccc; --alarm: #b03a2e; '
+         '--turn: none')
 DARK = ('--text: #e6e6e6; --faint: #b4b4b4; --ground: #17191c; --line: #4b4e53; --alarm: #ff8a75; '
         '--turn: invert(.91) hue-rotate(180deg)')
 
@@ -29,30 +30,30 @@ STYLE = """
   .fashion-audit { DARK }
   [data-theme="light"] .fashion-audit, [data-jp-theme-light="true"] .fashion-audit { LIGHT } }
 [data-theme="dark"] .fashion-audit, [data-jp-theme-light="false"] .fashion-audit { DARK }
-.fashion-audit { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground);
-  max-width: 60rem; margin: auto; padding: .75rem; box-sizing: border-box }
+.fashion-audit { font: 16px/1.5 system-ui, sans-serif; color: var(--text);
+  background: var(--ground); max-width: 60rem; margin: auto; padding: .75rem }
 .fashion-audit h2 { margin: 0 0 .5rem; font-size: 1.4rem; line-height: 1.25 }
 .fashion-audit h3 { margin: 2rem 0 .5rem; font-size: 1.15rem }
-.fashion-audit p { margin: .5rem 0; max-width: 45rem }
-.fashion-audit .wide { overflow-x: auto }
-.fashion-audit table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; white-space: normal }
+.fashion-audit p { margin: .5rem 0; max-width: 45rem } .fashion-audit .wide { overflow-x: auto }
+.fashion-audit table { border-collapse: collapse; font-size: .9rem; white-space: normal }
 .fashion-audit thead { border-bottom: 1px solid var(--line) }
-.fashion-audit th, .fashion-audit td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top;
-  color: var(--text); background: none }
+.fashion-audit th, .fashion-audit td { padding: .2rem .8rem .2rem 0; text-align: left;
+  vertical-align: top; color: var(--text); background: none }
 .fashion-audit .cards { display: flex; flex-wrap: wrap; gap: .6rem; margin: .75rem 0; --size: 54px }
-.fashion-audit figure { margin: 0; padding: .3rem; border: 1px solid var(--line); border-radius: 4px;
-  box-sizing: border-box; width: calc(var(--n) * (var(--size) + 2px) + .6rem + 6px); max-width: 100%;
-  line-height: 0 }
+.fashion-audit figure { margin: 0; padding: .3rem; border: 1px solid var(--line); line-height: 0;
+  border-radius: 4px; box-sizing: border-box; max-width: 100%;
+  width: calc(var(--n) * (var(--size) + 2px) + .6rem + 6px) }
 .fashion-audit .cards figure img { width: var(--size); height: var(--size); object-fit: contain;
   image-rendering: pixelated; margin: 1px; padding: 0; border-radius: 0; background: none }
 .fashion-audit .ink figure img { filter: var(--turn) }
-.fashion-audit figcaption { font-size: .8rem; line-height: 1.35; color: var(--faint); margin-top: .2rem;
-  overflow-wrap: anywhere }
-.fashion-audit .asked img:first-child { outline: 2px solid var(--alarm); outline-offset: -1px; margin-right: 4px }
+.fashion-audit figcaption { font-size: .8rem; line-height: 1.35; color: var(--faint);
+  margin-top: .2rem; overflow-wrap: anywhere }
+.fashion-audit .asked img:first-child { outline: 2px solid var(--alarm); margin-right: 4px }
 .fashion-audit .asked.ink img:first-child { outline-color: #b03a2e }
-.fashion-audit div.chart img { width: 30rem; max-width: 100%; height: auto; padding: 0; background: none;
-  filter: var(--turn) }
-@media (max-width: 480px) { .fashion-audit .cards { --size: 46px } }
+.fashion-audit div.chart img { width: 30rem; max-width: 100%; height: auto; padding: 0;
+  background: none; filter: var(--turn) }
+@media (max-width: 480px) { .fashion-audit .cards { --size: 46px }
+  .fashion-audit th, .fashion-audit td { padding-right: .5rem } }
 """.replace('LIGHT', LIGHT).replace('DARK', DARK)
 
 # %% ../../nbs/core/report.ipynb #38b4f9d6
@@ -81,9 +82,9 @@ def are_ink(images):
     low, high = scale_of(images)
     return bool(np.median(images[::1 + len(images) // 1000]) - low < 0.1 * (high - low))
 
-# %% ../../nbs/core/report.ipynb #9aff3828
+# %% ../../nbs/core/report.ipynb #0092d41a
 def grey_levels(images):
-    "A function that gives one of the `images` as bytes to be drawn; None where they cannot be drawn."
+    "A function that gives an image as bytes to be drawn; None where they cannot be drawn."
     if not drawable(images): return None
     (low, high), ink = scale_of(images), are_ink(images)
 
@@ -107,7 +108,7 @@ def picture(image, alt):
     source = png_address(lambda file: small.save(file, 'png', optimize=True))
     return f'<img alt="{html.escape(alt)}" src="{source}">'
 
-# %% ../../nbs/core/report.ipynb #fb5f6072
+# %% ../../nbs/core/report.ipynb #01bf1908
 def name_of(found, i):
     "What to call image `i`: its set, its file or its row there, and its label."
     place = found.files[i] if len(found.files) == len(found.rows) else found.rows[i]
@@ -135,11 +136,11 @@ def pair_cards(found, pairs):
     "A card for each pair of near duplicates."
     captions = []
     for pair in pairs.itertuples():
-        likeness = f'{pair.similarity:.5f} mirrored' if pair.mirrored else f'{pair.similarity:.5f}'
+        likeness = f'{pair.similarity:.4f} mirrored' if pair.mirrored else f'{pair.similarity:.4f}'
         captions.append(f'{likeness}: {name_of(found, pair.first)}, {name_of(found, pair.second)}')
     return cards(found, pairs[['first', 'second']].to_numpy(), captions)
 
-# %% ../../nbs/core/report.ipynb #82d5f8e1
+# %% ../../nbs/core/report.ipynb #c8c79c78
 def histogram(similarities, threshold):
     "How alike each image is to the one most like it, as an element of a page."
     fig = Figure(figsize=(4.8, 2.8), layout='constrained')
@@ -150,10 +151,10 @@ def histogram(similarities, threshold):
            xlabel='similarity to the most similar image\n(the first bar: 0.5 and less)')
     ax.spines[['top', 'right']].set_visible(False)
     source = png_address(lambda file: fig.savefig(file, format='png', dpi=160, transparent=True))
-    return ('<div class="chart"><img alt="Histogram: for each image its similarity to the image most like it; '
-            f'the threshold is a dashed line." src="{source}"></div>')
+    alt = 'Histogram: how similar each image is to the one most like it; the threshold is dashed.'
+    return f'<div class="chart"><img alt="{alt}" src="{source}"></div>'
 
-# %% ../../nbs/core/report.ipynb #abce572f
+# %% ../../nbs/core/report.ipynb #60b61534
 def by_threshold(near):
     "How many pairs there are from each of some thresholds on, and how many of them have one label."
     least = near['similarity'].min()
@@ -172,21 +173,31 @@ def near_section(found):
     parts = [chart, html_table(by_threshold(found.near)), '<p>The most similar pairs:</p>',
              pair_cards(found, pairs[:16])]
     if len(pairs) > 16:
-        parts += ['<p>Pairs just above the threshold. '
-                  'If these are not what you call duplicates, raise it.</p>', pair_cards(found, pairs[-12:])]
+        parts += ['<p>Pairs just above the threshold. If these are not what you call duplicates, '
+                  'raise it.</p>', pair_cards(found, pairs[-12:])]
     captions = [f'{len(group)} images; the first stands for them' for group in groups[:6]]
-    return ''.join([*parts, f'<p>{len(groups):,} groups, each of one image and others like it; '
-                    'the largest:</p>', cards(found, [group[:12] for group in groups[:6]], captions)])
+    parts += [f'<p>{len(groups):,} groups, each of one image and others like it; the largest:</p>',
+              cards(found, [group[:12] for group in groups[:6]], captions)]
+    return ''.join(parts)
 
-# %% ../../nbs/core/report.ipynb #137e7dab
+# %% ../../nbs/core/report.ipynb #d43f4388
+def in_percent(accuracy):
+    "The table of what leaks are worth, in per cent."
+    shown = accuracy[['method', 'without', 'images']].copy()
+    for name in 'before', 'after': shown[name] = [f'{value:.1%}' for value in accuracy[name]]
+    changes = zip(accuracy['change'], accuracy['band'])
+    shown['change'] = [f'{change:+.1%} ± {band:.1%}' for change, band in changes]
+    return shown.replace(r'^\+?nan%.*', '', regex=True)      # unknown where no image is left
+
 def leak_section(found):
     "The part of a report on test images that training has, too."
     table, n_train = found.leaks.images, len(found.sets) - (found.sets == 'test').sum()
     top = table.head(12).rename(columns={'train': 'first', 'test': 'second'})
-    return (f'<p>{len(table):,} test images have a near duplicate in training; {table["agree"].sum():,} of '
-            'them bear the same label. Below, accuracy before and after we leave them out: first the leaked '
-            'images out of the test, then their near duplicates out of training. '
-            'The band is two standard errors of the change.</p>' + html_table(found.leaks.accuracy)
+    text = (f'<p>{len(table):,} test images have a near duplicate in training; '
+            f'{table["agree"].sum():,} of them bear the same label. Below, accuracy before and '
+            'after we leave them out: first the leaked images out of the test, then their near '
+            'duplicates out of training; ± is two standard errors of the change.</p>')
+    return (text + html_table(in_percent(found.leaks.accuracy))
             + pair_cards(found, top.assign(second=top['second'] + n_train)))
 
 def percent(p):
@@ -201,9 +212,9 @@ def issue_section(found, most=40):
     rows = list(zip(shown.index, shown.itertuples()))
     captions = [f'{name_of(found, i)}: {row.suggested}? Probability {row.p_suggested:.1%}, '
                 f'and {percent(row.p_label)} for the label' for i, row in rows]
-    text = (f'<p>{suspects.sum():,} labels are suspect: judged by the neighbours, another label has a '
-            'probability above 90%, and this one below 5%. Each is a question, not a verdict. The '
-            f'{len(shown)} most doubtful follow, each in a frame, before the neighbours that accuse it.</p>')
+    text = (f'<p>{suspects.sum():,} labels are suspect: judged by the neighbours, another label '
+            'has a probability above 90%, this one below 5%. Each is a question, not a verdict. '
+            f'The {len(shown)} most doubtful follow, each in a frame, before its accusers.</p>')
     table = html_table(suspects.rename('suspect labels').reset_index()) if len(suspects) else ''
     groups = [(i, *row.accusers) for i, row in rows]
     return text + table + cards(found, groups, captions, 'asked')
