@@ -31,9 +31,6 @@ from .duplicates import count_duplicates, find_duplicates
 from .labels import (_checked_set, _checked_sets, _Files, _leaks_among, _nearest,
                                   _ranking, _several_labels, label_issues, leaks)
 
-# %% ../nbs/09b_audit.ipynb #957d0937
-_all_ = ['near_duplicates', 'duplicate_groups', 'leaks', 'label_issues']
-
 # %% ../nbs/09b_audit.ipynb #f534e7cf
 @dataclass(repr=False, eq=False)
 class Audit:
@@ -83,7 +80,7 @@ class Audit:
         with replaced(path) as file:
             file.write(whole_page(self).encode('utf-8', 'backslashreplace'))
 
-# %% ../nbs/09b_audit.ipynb #033ebb92
+# %% ../nbs/09b_audit.ipynb #e58dab2c
 def _joined(sets):
     "All images in one array, the labels, and the set, row and file of each image."
     n = [len(part) for part in sets]
@@ -116,7 +113,7 @@ def _counts(images, near, groups, leaked, issues):
             'of these, labels differ': ((~near['agree']).sum(), 'pairs with two names'),
             'groups': (len(groups), 'each of one image and others like it'),
             'blank images': (blank, 'of one grey level only'),
-            'suspect labels': (issues['suspect'].sum(), 'another has a probability above 90%')}
+            'suspect labels': (issues['suspect'].sum(), 'labels that the neighbours dispute')}
     if leaked is not None:
         rows['leaked test images'] = (len(leaked.images), 'with a near duplicate in training')
     return pd.DataFrame(rows.values(), rows.keys(), ['found', 'what']).astype({'found': int})
@@ -215,6 +212,9 @@ def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbor
         sets=sets,
         rows=rows,
         files=files)
+
+# %% ../nbs/09b_audit.ipynb #957d0937
+_all_ = ['near_duplicates', 'duplicate_groups', 'leaks', 'label_issues']
 
 # %% ../nbs/09b_audit.ipynb #443554f5
 def _only(names, wanted, path):

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-# %% ../../nbs/core/report.ipynb #18b9e355
+# %% ../../nbs/core/report.ipynb #a8e11bd4
 LIGHT = ('--text: #1b1b1b; --faint: #555; --ground: #fff; --line: #ccc; --alarm: #b03a2e; '
          '--turn: none')
 DARK = ('--text: #e6e6e6; --faint: #b4b4b4; --ground: #17191c; --line: #4b4e53; --alarm: #ff8a75; '
@@ -37,7 +37,7 @@ STYLE = """
 .fashion-audit p { margin: .5rem 0; max-width: 45rem } .fashion-audit .wide { overflow-x: auto }
 .fashion-audit table { border-collapse: collapse; font-size: .9rem; white-space: normal }
 .fashion-audit thead { border-bottom: 1px solid var(--line) }
-.fashion-audit th, .fashion-audit td { padding: .2rem .8rem .2rem 0; text-align: left;
+.fashion-audit .wide th, .fashion-audit .wide td { padding: .2rem .8rem .2rem 0; text-align: left;
   vertical-align: top; color: var(--text); background: none }
 .fashion-audit .cards { display: flex; flex-wrap: wrap; gap: .6rem; margin: .75rem 0; --size: 54px }
 .fashion-audit figure { margin: 0; padding: .3rem; border: 1px solid var(--line); line-height: 0;
@@ -53,7 +53,7 @@ STYLE = """
 .fashion-audit div.chart img { width: 30rem; max-width: 100%; height: auto; padding: 0;
   background: none; filter: var(--turn) }
 @media (max-width: 480px) { .fashion-audit .cards { --size: 46px }
-  .fashion-audit th, .fashion-audit td { padding-right: .5rem } }
+  .fashion-audit .wide th, .fashion-audit .wide td { padding-right: .5rem } }
 """.replace('LIGHT', LIGHT).replace('DARK', DARK)
 
 # %% ../../nbs/core/report.ipynb #38b4f9d6
