@@ -26,7 +26,7 @@ from .core.checks import as_numbers, check_whole
 from .core.estimators import as_rows
 from .core.checks import blocks as _blocks, check_choice as _check_choice
 from .core.checks import n_threads as _threads, spread as _spread
-from .knn import KNN, _draw_neighbours
+from .knn import KNN, show_neighbours as _draw_neighbours
 
 # %% ../nbs/10_patches.ipynb #ad93a842
 _Patches = namedtuple('_Patches', 'even odd')
