@@ -118,7 +118,7 @@ def _counts(images, near, groups, leaked, issues):
         rows['leaked test images'] = (len(leaked.images), 'with a near duplicate in training')
     return pd.DataFrame(rows.values(), rows.keys(), ['found', 'what']).astype({'found': int})
 
-# %% ../nbs/09b_audit.ipynb #c66fab78
+# %% ../nbs/09b_audit.ipynb #48a72c5e
 def _title(sets, classes):
     "How many of what."
     shape = ' × '.join(map(str, sets[0].images.shape[1:]))
@@ -140,7 +140,8 @@ def _notes(images, options, test):
     if not vectors and not drawable(images):
         notes.append(f'Images of shape {images.shape[1:]} are neither grey nor in three colours '
                      'and are not drawn.')
-    if test is None: notes.append('There is no second set, so leaks were not looked for.')
+    if test is None:
+        notes.append('There is no second set, so leaks were not looked for.')
     return notes + ['Labels are judged by the nearest images of all sets, each without itself. '
                     f'Made with fashion_proto {__version__}.']
 
@@ -324,15 +325,15 @@ def _read_folder(path, size, skip_unreadable):
                          f'got {len(sizes)} sizes: {most}')
     return np.stack(images), np.array(labels), tuple(names)
 
-# %% ../nbs/09b_audit.ipynb #56ab93db
-def _check_size(size, path):
-    "Refuse a size that is not two whole numbers, or not for a folder."
+# %% ../nbs/09b_audit.ipynb #d948d4e5
+def _checked_size(size):
+    "The `size` as it is, if it is left out or two whole numbers."
+    if size is None: return None
     if not (isinstance(size, (tuple, list)) and len(size) == 2):
         raise ValueError(f'size must be (height, width), got {size!r}')
-    for side in size: check_whole('size', side)
-    if not path.is_dir(): raise ValueError(f'size must be left out for a file, got {size}')
+    return tuple(check_whole('size', side) for side in size)
 
-# %% ../nbs/09b_audit.ipynb #030bb5a8
+# %% ../nbs/09b_audit.ipynb #b90e7a96
 def read_images(path, *, size=None, skip_unreadable=False):
     """Labelled images from a file or folder of one of the usual kinds.
 
@@ -367,17 +368,17 @@ def read_images(path, *, size=None, skip_unreadable=False):
     """
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f'path must be a file or folder, got {path}')
-    if size is not None: _check_size(size, path)
-    files = ()
-    if path.is_dir(): images, labels, files = _read_folder(path, size, skip_unreadable)
-    elif path.suffix.lower() == '.npz': images, labels = _read_npz(path)
-    elif path.suffix.lower() == '.csv': images, labels = _read_table(path)
-    else: images, labels = _read_idx_pair(path)
+    if path.is_dir():
+        images, labels, *files = _read_folder(path, _checked_size(size), skip_unreadable)
+    elif size is not None: raise ValueError(f'size must be left out for a file, got {size}')
+    else:
+        read = {'.npz': _read_npz, '.csv': _read_table}.get(path.suffix.lower(), _read_idx_pair)
+        images, labels, *files = read(path)
     images = _image_array(f'images of {path}', images)
     labels = check_labels(f'labels of {path}', labels, len(images))[0]
-    return _Files(images, labels, str(path), files)
+    return _Files(images, labels, str(path), *files)
 
-# %% ../nbs/09b_audit.ipynb #0f7c6bf9
+# %% ../nbs/09b_audit.ipynb #6fd1b699
 def _size(text):
     "A size given as 32 or 24x32."
     parts = text.lower().split('x')
@@ -422,5 +423,7 @@ def _main(arguments=None):
     "The command `fashion-proto`."
     parser = _parser()
     given = parser.parse_args(arguments)
-    try: _run(given)
-    except (OSError, TypeError, ValueError) as error: parser.error(str(error))
+    try:
+        _run(given)
+    except (OSError, TypeError, ValueError) as error:
+        parser.error(str(error))

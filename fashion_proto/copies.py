@@ -48,7 +48,7 @@ def _image_array(name, images):
                          f'got shape {images.shape}')
     return check_images(name, images)
 
-# %% ../nbs/09_copies.ipynb #b9a909be
+# %% ../nbs/09_copies.ipynb #7929e3dc
 _MOST_PAIRS = 20_000_000
 
 def _search_pairs(index, images, threshold, metric, most):
@@ -73,17 +73,19 @@ def _similarities(images, i, others, j, metric):
     out = np.empty(len(i))
     for part in blocks(len(i), 32 * images[0].size):
         a, b = _double_rows(images[i[part]]), _double_rows(others[j[part]])
-        if metric == 'correlation': a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
+        if metric == 'correlation':
+            a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
         size = np.sqrt(np.einsum('ij,ij->i', a, a)) * np.sqrt(np.einsum('ij,ij->i', b, b))
-        with np.errstate(invalid='ignore'): out[part] = np.einsum('ij,ij->i', a, b) / size
+        with np.errstate(invalid='ignore'):
+            out[part] = np.einsum('ij,ij->i', a, b) / size
     return np.minimum(out, 1)
 
-# %% ../nbs/09_copies.ipynb #32ab40af
+# %% ../nbs/09_copies.ipynb #80b45fe0
 def _positions(images, others, flips, shifts):
     "Each way to lay the images on the others: mirrored, moved down and right, the two stacks."
-    ways = [(False, images)]
-    if flips: ways.append((True, images[:, :, ::-1]))
-    for mirrored, own in ways: yield mirrored, 0, 0, own, others
+    ways = [(False, images), (True, images[:, :, ::-1])] if flips else [(False, images)]
+    for mirrored, own in ways:
+        yield mirrored, 0, 0, own, others
     if not shifts: return
     high, wide = images.shape[1] - shifts, images.shape[2] - shifts
     inner, moves = others[:, shifts:high, shifts:wide], range(-shifts, shifts + 1)
@@ -102,7 +104,7 @@ def _check_positions(images, flips, shifts):
     most = (min(images.shape[1:3]) - 1) // 2 if images.ndim > 2 else 0
     check_whole('shifts', shifts, 0, most)
 
-# %% ../nbs/09_copies.ipynb #26a14c83
+# %% ../nbs/09_copies.ipynb #f83688b6
 def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within, n_jobs):
     "A table of the pairs alike in each position; `within` one set, they are in ascending order."
     index, indexed, tables = None, None, []
@@ -111,14 +113,12 @@ def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within
             index, indexed = KNN(1, metric='cosine', n_jobs=n_jobs), theirs
             index.fit(_patterns(theirs, metric), np.zeros(len(theirs), np.int8))
         i, j = _search_pairs(index, ours, threshold, metric, _MOST_PAIRS * (1 + within))
-        if within: i, j = i[i != j], j[i != j]
-        alike = _similarities(ours, i, theirs, j, metric)
-        keep = alike >= threshold - 1e-12        # rounding: a copy is a copy
-        i, j, alike = i[keep], j[keep], alike[keep]
-        table = pd.DataFrame({'first': i, 'second': j, 'similarity': alike,
+        table = pd.DataFrame({'first': i, 'second': j,
+                              'similarity': _similarities(ours, i, theirs, j, metric),
                               'mirrored': mirrored, 'down': down, 'right': right})
-        if within: table = pd.concat([table[i < j], _swapped(table[i > j])])
-        tables.append(table)
+        table = table[table['similarity'] >= threshold - 1e-12]      # rounding: a copy is a copy
+        i, j = table['first'], table['second']
+        tables += [table[i < j], _swapped(table[i > j])] if within else [table]
     return pd.concat(tables)
 
 def _swapped(pairs):
@@ -199,7 +199,7 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
         pairs = pd.concat([pairs, _swapped(_pairs_in_positions(others, images, *ways))])
     return _best_of_each(pairs)
 
-# %% ../nbs/09_copies.ipynb #772054c5
+# %% ../nbs/09_copies.ipynb #887582a9
 def duplicate_groups(pairs):
     """Groups of near duplicates, each of one representative and images that are like it.
 
@@ -247,5 +247,5 @@ def duplicate_groups(pairs):
         if row in taken: continue
         group = [row, *(other for other in partners[row] if other not in taken)]
         taken.update(group)
-        if len(group) > 1: groups.append(np.array(group))
-    return sorted(groups, key=len, reverse=True)
+        groups.append(np.array(group))
+    return sorted((group for group in groups if len(group) > 1), key=len, reverse=True)

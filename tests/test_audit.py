@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from fashion_proto import audit as module, copies, labels as leaks_and_labels
 from fashion_proto.audit import audit, duplicate_groups, label_issues, leaks, near_duplicates, read_images
 from fashion_proto.averages import AveragePrototypes
-from fashion_proto.core.report import grey_levels
+from fashion_proto.core.report import grey_levels, in_percent
 from fashion_proto.data import LabelledImages
 from fashion_proto.knn import KNN
 
@@ -611,3 +611,38 @@ def test_bench_keeps_what_the_issue_asks_for():
     assert kept["times_faster_than_sklearn"] >= 10 and kept["pairs_s"] < 20 and kept["peak_MB"] < 1000
     for row in kept["labels"]:
         assert row["ours"] >= max(row["cleanlab: neighbours"], row["cleanlab: logistic regression"])
+
+
+# Where things are, and how the report looks
+
+def test_the_audit_passes_on_its_parts_and_documents_its_fields():
+    import dataclasses
+    from fashion_proto import audit as facade
+    assert facade.near_duplicates is copies.near_duplicates and facade.leaks is leaks_and_labels.leaks
+    assert {"near_duplicates", "duplicate_groups", "leaks", "label_issues"} < set(facade.__all__)
+    assert all(f"`{field.name}`" in facade.Audit.__doc__ for field in dataclasses.fields(facade.Audit))
+
+
+def test_report_is_legible_in_the_dark(found, tmp_path, browser):
+    found.save(tmp_path / "report.html")
+    shades = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme=scheme)
+        page.goto((tmp_path / "report.html").as_uri())
+        for name in ("color", "backgroundColor"):
+            rgb = page.evaluate(f"getComputedStyle(document.querySelector('.fashion-audit td')).{name}")
+            if name == "backgroundColor": rgb = page.evaluate("getComputedStyle(document.querySelector('.fashion-audit')).backgroundColor")
+            shades[scheme, name] = np.mean([int(part) for part in re.findall(r"\d+", rgb)[:3]])
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        turned = page.evaluate("getComputedStyle(document.querySelector('.ink figure img')).filter")
+        assert ("invert" in turned) == (scheme == "dark")
+        page.close()
+    assert shades["light", "backgroundColor"] - shades["light", "color"] > 200
+    assert shades["dark", "color"] - shades["dark", "backgroundColor"] > 180
+
+
+def test_leaks_are_told_in_per_cent_and_unknown_where_nothing_is_left():
+    train, test = two_sets()
+    told = in_percent(leaks(train, train, threshold=0.999).accuracy)
+    assert told["after"].tolist()[0] == "" and told["change"].tolist()[0] == "" and told["before"].str.fullmatch(r"\d+\.\d%").all()
+    assert in_percent(leaks(train, test, threshold=0.99).accuracy)["change"].str.fullmatch(r"[+-]\d+\.\d% ± \d+\.\d%").all()

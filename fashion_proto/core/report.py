@@ -108,7 +108,7 @@ def picture(image, alt):
     source = png_address(lambda file: small.save(file, 'png', optimize=True))
     return f'<img alt="{html.escape(alt)}" src="{source}">'
 
-# %% ../../nbs/core/report.ipynb #01bf1908
+# %% ../../nbs/core/report.ipynb #eb54a214
 def name_of(found, i):
     "What to call image `i`: its set, its file or its row there, and its label."
     place = found.files[i] if len(found.files) == len(found.rows) else found.rows[i]
@@ -117,10 +117,10 @@ def name_of(found, i):
 def card(found, group, caption, levels):
     "The images of a group side by side above a caption; without `levels`, their names only."
     names = [name_of(found, i) for i in group]
-    pictures = ''
-    if levels is not None:
+    if levels is None:
+        pictures, caption = '', f'{caption}: {", ".join(names)}' if len(group) > 2 else caption
+    else:
         pictures = ''.join(picture(levels(found.images[i]), name) for i, name in zip(group, names))
-    elif len(group) > 2: caption += f': {", ".join(names)}'
     columns = min(6, max(3, len(group)))
     return (f'<figure style="--n: {columns}">{pictures}'
             f'<figcaption>{html.escape(caption)}</figcaption></figure>')
@@ -128,9 +128,9 @@ def card(found, group, caption, levels):
 def cards(found, groups, captions, kind=''):
     "A card for each group of images, with its caption."
     levels = grey_levels(found.images)
-    if are_ink(found.images): kind += ' ink'
+    ink = 'ink' if are_ink(found.images) else ''
     made = [card(found, group, caption, levels) for group, caption in zip(groups, captions)]
-    return f'<div class="cards {kind}">{"".join(made)}</div>'
+    return f'<div class="cards {kind} {ink}">{"".join(made)}</div>'
 
 def pair_cards(found, pairs):
     "A card for each pair of near duplicates."
@@ -180,11 +180,11 @@ def near_section(found):
               cards(found, [group[:12] for group in groups[:6]], captions)]
     return ''.join(parts)
 
-# %% ../../nbs/core/report.ipynb #d43f4388
+# %% ../../nbs/core/report.ipynb #9475740d
 def in_percent(accuracy):
     "The table of what leaks are worth, in per cent."
     shown = accuracy[['method', 'without', 'images']].copy()
-    for name in 'before', 'after': shown[name] = [f'{value:.1%}' for value in accuracy[name]]
+    shown[['before', 'after']] = accuracy[['before', 'after']].map('{:.1%}'.format)
     changes = zip(accuracy['change'], accuracy['band'])
     shown['change'] = [f'{change:+.1%} ± {band:.1%}' for change, band in changes]
     return shown.replace(r'^\+?nan%.*', '', regex=True)      # unknown where no image is left
@@ -219,12 +219,13 @@ def issue_section(found, most=40):
     groups = [(i, *row.accusers) for i, row in rows]
     return text + table + cards(found, groups, captions, 'asked')
 
-# %% ../../nbs/core/report.ipynb #91b0c38a
+# %% ../../nbs/core/report.ipynb #133fc083
 def report(found):
     "The report as part of a page."
     parts = {'Exact duplicates': html_table(found.duplicates, index=True),
              'Near duplicates': near_section(found)}
-    if found.leaks is not None: parts['Leaks'] = leak_section(found)
+    if found.leaks is not None:
+        parts['Leaks'] = leak_section(found)
     parts['Labels'] = issue_section(found)
     parts['How this was made'] = ''.join(f'<p>{html.escape(note)}</p>' for note in found.notes)
     body = ''.join(f'<h3>{title}</h3>{text}' for title, text in parts.items())
@@ -234,7 +235,7 @@ def report(found):
 def whole_page(found):
     "The report as a page of its own."
     ground = ':root { color-scheme: light dark } body { margin: 0 }'
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
             f'<title>Audit of {html.escape(found.title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<style>{ground}{STYLE}</style></head><body>{report(found)}</body></html>')
