@@ -214,8 +214,8 @@ def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbor
         rows=rows,
         files=files)
 
-# %% ../nbs/09b_audit.ipynb #957d0937
-_all_ = ['near_duplicates', 'duplicate_groups', 'leaks', 'label_issues']
+# %% ../nbs/09b_audit.ipynb #29dc72f6
+_all_ = [near_duplicates, duplicate_groups, leaks, label_issues]
 
 # %% ../nbs/09b_audit.ipynb #443554f5
 def _only(names, wanted, path):
