@@ -159,7 +159,7 @@ def _issues_by_set(neighbours, codes, classes, sets, rows):
     issues.insert(1, 'row', rows[issues.index])
     return issues
 
-# %% ../nbs/09b_audit.ipynb #971b4220
+# %% ../nbs/09b_audit.ipynb #a4c75269
 def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbors=None,
           n_jobs=-1):
     """Look for duplicates, near duplicates, leaks and wrong labels in a set of labelled images.
@@ -183,8 +183,8 @@ def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbor
 
     Notes
     -----
-    Vectors are compared by their cosine; there are no pictures in their report, and no mirror
-    images. Test labels are judged by the neighbours of both sets.
+    Vectors are compared by their cosine, and their report has no pictures. Test labels are judged
+    by the neighbours of both sets.
     """
     given = [_checked_set('train', train)] if test is None else _checked_sets(train, test)
     images, labels, sets, rows, files = _joined(given)
@@ -333,7 +333,7 @@ def _checked_size(size):
         raise ValueError(f'size must be (height, width), got {size!r}')
     return tuple(check_whole('size', side) for side in size)
 
-# %% ../nbs/09b_audit.ipynb #b90e7a96
+# %% ../nbs/09b_audit.ipynb #652c137c
 def read_images(path, *, size=None, skip_unreadable=False):
     """Labelled images from a file or folder of one of the usual kinds.
 
@@ -361,7 +361,7 @@ def read_images(path, *, size=None, skip_unreadable=False):
     Raises
     ------
     FileNotFoundError
-        There is no such path, or no labels beside an IDX file.
+        The path does not exist, or an IDX file has no labels beside it.
     ValueError
         The file is damaged or of another kind; an array, a column or a label is missing; or images
         are unreadable or of different sizes.
