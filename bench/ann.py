@@ -140,13 +140,14 @@ def ours(X):
 def ours_raw(X):
     import numpy as np
 
-    from fashion_proto.ann import _frozen, _kind, _search_graph
+    from fashion_proto.core.bounds import kind_of
+    from fashion_proto.core.graph import search_graph
     model = fitted(X)
     engine, one = model._engine, (np.empty((1, K)), np.empty((1, K), np.intp))
-    fixed = engine.points, engine.order, *engine.frame, engine.codes, engine.links
+    fixed = engine.points, engine.order, *engine.encoder, engine.short, engine.links
     def use(e):
         def single(q):
-            _search_graph(_kind(q, X), q, *fixed, e, *one)
+            search_graph(kind_of(q, X, "euclidean"), q, *fixed, e, *one)
             return one[1][0].copy()
         return single, None
     return use, [13, 17, 20, 23, 26, 27, 30, 35, 46, 61]
@@ -172,7 +173,7 @@ def child(name, limits):
     "Measure one engine, in this process; print what was found."
     import numpy as np
 
-    from fashion_proto.ann import _frozen
+    from fashion_proto.core.products import frozen
     images, queries = data()
     limits = np.load(limits)
     mine = name.startswith("ours")
@@ -181,7 +182,7 @@ def child(name, limits):
     before, start = resident(), time.perf_counter()
     use, efforts = ENGINES[name](X)
     found = {"build_s": time.perf_counter() - start, "memory_mb": resident() - before, "points": []}
-    rows = _frozen(queries) if mine else queries.astype(np.float32)
+    rows = frozen(queries) if mine else queries.astype(np.float32)
     singles = [rows[i:i + 1] if "raw" in name else rows[i] for i in range(len(rows))]
     if name == "annoy": singles = [q.tolist() for q in singles]      # which it reads faster than arrays
     for effort in efforts:

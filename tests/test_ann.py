@@ -9,10 +9,11 @@ from annoy import AnnoyIndex
 from sklearn.datasets import load_digits
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fashion_proto import ann as module
-from fashion_proto.ann import ANN, ann_kneighbors, ann_pred, build_annoy, engines, recall_at_k
+from fashion_proto.core import graph
+from fashion_proto.ann import ANN, _state_of, engines
 from fashion_proto.core.storage import load_arrays as _load_arrays, save_arrays as _save_arrays
 from fashion_proto.knn import KNN
+from fashion_proto.trees import ann_kneighbors, ann_pred, build_annoy, recall_at_k
 
 NATIVE = [e for e in ("faiss", "annoy", "hnswlib") if engines().loc[e, "installed"]]
 ENGINES = [*NATIVE, "exact"]
@@ -526,7 +527,7 @@ def test_damaged_files_are_refused(digits, fitted, engine, tmp_path):
 
 def test_foreign_files_are_refused(digits, fitted, tmp_path):
     "Whole files, whose sums are right, but whose contents would lead compiled code astray."
-    path, (about, arrays) = tmp_path / "a.npz", fitted["faiss"]._state()
+    path, (about, arrays) = tmp_path / "a.npz", _state_of(fitted["faiss"])
     def write(about, arrays): _save_arrays(path, "ANN", about, arrays)
     write(about, arrays)
     ANN.load(path)
@@ -564,11 +565,11 @@ def test_tradeoff_is_drawn(fitted):
 
 def test_the_code_of_one_is_the_code_of_many(fashion):
     points = fashion[0].images[:2000].reshape(2000, -1)
-    frame = module._frame(points)
-    codes = module._codes(points, np.arange(2000), *frame).astype(int)
+    frame = graph.fit_encoder(points)
+    codes = graph.shorten(points, np.arange(2000), *frame).astype(int)
     code, out = np.empty(codes.shape[1], np.int16), np.empty(codes.shape[1], np.float32)
     for i in range(0, 2000, 97):
-        module._code_of(points[i], *frame, out, code)
+        graph.shorten_query(points[i], *frame, out, code)
         inside = (codes[i, :-1] > 0) & (codes[i, :-1] < 255)
         assert np.abs(code[:-1] - codes[i, :-1])[inside].max() <= 1 and abs(code[-1] - 0.4 * codes[i, -1]) < 2
 
@@ -580,6 +581,22 @@ def test_the_walk_finds_what_it_should():
     links = np.tile(np.arange(60, dtype=np.int32), (60, 1))
     for beam in (1, 7, 60, 80):
         keys = np.empty(beam, np.int64)
-        size = module._walk(codes[3].astype(np.int16), codes, links, keys, np.empty(60, np.int32))
+        size = graph.walk(codes[3].astype(np.int16), codes, links, keys, np.empty(60, np.int32))
         squares = ((codes.astype(int) - codes[3])**2).sum(1)
         assert size == min(beam, 60) and (keys[:size] >> 1 & 0x7fffffff).tolist() == np.lexsort([np.arange(60), squares])[:beam].tolist()
+
+
+def test_without_annoy_all_but_its_trees_works(digits, monkeypatch):
+    X, y = digits[:2]
+    monkeypatch.setitem(sys.modules, "annoy", None)
+    with pytest.raises(ImportError, match="annoy is not installed; this installs it.*pip install annoy"): build_annoy(X)
+    assert ANN(5, engine="faiss").fit(X, y).score(X, y) > 0.9
+
+
+def test_a_file_of_the_time_before_the_core_is_read(digits, tmp_path):
+    "The layout of a saved `ANN` has not changed: the names of its arrays and what it says of itself."
+    model = ANN(5, random_state=0).fit(*digits[:2])
+    about, arrays = _state_of(model)
+    assert set(about) == {"metric", "parameters", "state", "curve", "objects", "feature_names"}
+    assert {"points", "labels", "classes", "recalls", "engine_order", "engine_scale", "engine_directions",
+            "engine_shift", "engine_codes", "engine_links"} == set(arrays)
