@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['show_neighbours', 'Votes', 'KNN']
 
-# %% ../nbs/06_knn.ipynb #b3c17324
+# %% ../nbs/06_knn.ipynb #dd54aa57
 #| code-fold: true
 import math
 import os
@@ -14,10 +14,10 @@ from contextlib import nullcontext
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
-from .core.bounds import (
-    arrays_of_search, exact_search_if_it_helps, search_from_arrays)
-from .core.checks import (
-    blocks, check_choice, check_n_neighbors, check_number, n_threads)
+from .core.bounds import (arrays_of_search, exact_search_if_it_helps,
+                                       search_from_arrays)
+from .core.checks import (blocks, check_choice, check_n_neighbors, check_number,
+                                       n_threads)
 from .core.estimators import ImageClassifier
 from .core.products import native_rows, search, search_within
 from .core.storage import load_arrays, save_arrays, storable
@@ -66,7 +66,7 @@ def show_neighbours(image, title, pictures, titles, shares):
     ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-# %% ../nbs/06_knn.ipynb #2708c4f3
+# %% ../nbs/06_knn.ipynb #d1e8cda8
 class Votes(ImageClassifier):
     """A classifier by the votes of neighbours: what `KNN`, `ANN` and `PatchKNN` have in common.
 
@@ -97,8 +97,8 @@ class Votes(ImageClassifier):
 
         Parameters
         ----------
-        X : array-like, shape (n_queries, height, width) or (n_queries, n_features)
-            The images to name. None names each training image by all the others.
+        X : array-like
+            The images to name, as for `predict_proba`.
 
         Returns
         -------
@@ -165,7 +165,7 @@ class Votes(ImageClassifier):
         names = self.classes_[self._label_codes[indices]]
         return [f'{name}\n{distance:.5g}' for name, distance in zip(names, distances)]
 
-# %% ../nbs/06_knn.ipynb #2fd0539d
+# %% ../nbs/06_knn.ipynb #1407ca68
 class KNN(Votes):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -387,9 +387,10 @@ class KNN(Votes):
 
     def _queries(self, X):
         "Rows to look up, how many threads to take, and whether these are the training images."
-        check_is_fitted(self)
         self._check_parameters()
-        if X is None: return self._points, n_threads(self.n_jobs), True
+        if X is None:
+            check_is_fitted(self)
+            return self._points, n_threads(self.n_jobs), True
         X = self._query_rows(X)
         return X, n_threads(self.n_jobs) if len(X) > 1 else 1, False     # counting cores takes time
 

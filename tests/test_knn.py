@@ -1,10 +1,12 @@
 """`KNN`: scikit-learn's contract, a loop oracle, scikit-learn's own neighbours, rounding, memory, refusals."""
+import base64
 import pickle
 import subprocess
 import sys
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fashion_proto.core import bounds, checks, products, storage
+from fashion_proto.core import bounds, checks, products, sketches, storage
 from fashion_proto.knn import KNN
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")    # small data
@@ -866,3 +868,46 @@ def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monk
     storage.save_arrays(path, "KNN", about, arrays)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="has format 2, and this fashion_proto reads 1"): KNN.load(path)
+
+FIRST = (             # a file of the first version: four points, x and y, packed
+    "c-pO0O>fgc5FIxusOhCbAi;@cIk-p;YNAx2!U-fU5m7D`s;Vm5*qg+yvumx_g(^hqe}F5JPn@}P$=~2-aOMCz{(#sZ2!yd#;~DQ;&zrZq{cf$^gv{>1`?vca"
+    "zvi|Dw}1_0tnZ8PV*ir`V8ITARyMcrZ+eH%`$ra>!_4-0<SP4s*stT3?GSq;l~zm)r1CiCpRpj~CLc{$$W6T4?(8}D95N^WY>gQ`^Mywb2pzF#;!80ImDG}S"
+    "dp+uyq*PO;&F7X0LZ;Z1Ypx=bm{Iepd>5fSb_3tzOdv!IPUR41G+SvTxIdl@WeRGW%u9?lMl=>a{(#O++Mlv9Cn+`a>9~Dja&maeT}=Wu<N*RkSp#UqnQ|w%"
+    "f+^OEU5)?cV(bgViZ}?cbk20FIO2}!E1YpbPv-rSUYDQ0oELgEU>8E^3ms*G?LgH~zeWCD_+RSx*nhZ^ejSIj*VOOl8q0pO;;-cXYVOPZIJ<G}(T{%Igsk&f"
+    "KQjJFJ~#P4{MTc@0{=3<7e{;V3Vz%00Nj8@5zh(UhCkTq{0}>;o!|BOKQT2hGsby6PtA~dPN)2>jb^QUL*d<nW9$2_0JuyWR=%&QSUfF@eD62l`V#g7uK3%t"
+    "Q(X&pT9Ws%0rjP|78_96cU3H^SYWr|?h-bs!Cz|H?{20?qHZ2ySR`pF-vHzSEhz")
+
+
+def test_files_of_the_first_version_are_read(tmp_path):
+    path = tmp_path / "first.npz"
+    path.write_bytes(zlib.decompress(base64.b85decode(FIRST)))
+    knn = KNN.load(path)
+    assert knn.feature_names_in_.tolist() == ["x", "y"] and knn.search_ == "product" and knn.n_neighbors == 2
+    distances, indices = knn.kneighbors(pd.DataFrame({"x": [0, 6], "y": [0, 6]}))
+    assert indices.tolist() == [[0, 1], [3, 2]] and np.allclose(distances, [[0, 2**0.5], [1, 2**0.5]])
+    assert knn.predict(pd.DataFrame({"x": [0, 6], "y": [0, 6]})).tolist() == ["Bag", "Coat"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_files_keep_the_layout_of_the_first_version(metric, tmp_path):
+    "The names, kinds and order of what is in a file, as the first version wrote it and reads it."
+    path, points = tmp_path / "knn.npz", clustered("uint8")
+    KNN(2, metric=metric).fit(points, np.arange(6000) % 2).save(path)
+    kinds = dict(about="u1", points="u1", labels="i8", classes="i8", mean="f8", directions="f8", scales="f8", tiles="f4",
+                 codes="i2", rest="f4", order="i8", starts="i8", low="f4", high="f4")
+    with np.load(path) as file: assert [(name, file[name].dtype.str[1:]) for name in file.files] == list(kinds.items())
+    about, arrays = storage.load_arrays(path, "KNN")
+    assert about.keys() == {"parameters", "image shape", "object labels", "search", "engine", "features"}
+    assert about["engine"] == metric and storage.FORMAT == 1
+    m = 0 if metric == "manhattan" else 87
+    assert arrays["directions"].shape == (points.shape[1], m) and arrays["codes"].shape == (6000, max(0, m - 23))
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 30, 784, 1100])
+def test_directions_are_orthonormal_to_the_last_bits(p):
+    "On which the margins rest: what they leave for it is a share p * 2**-48 of a squared length."
+    points = np.random.default_rng(0).random((600, p)).astype(np.float32)
+    _, directions = sketches.widest_directions(points, 87)
+    axes = directions[:, :min(p, 87)]
+    assert not directions[:, min(p, 87):].any()
+    assert np.linalg.norm(axes.T @ axes - np.eye(axes.shape[1]), 2) < sketches.rounding_share(p) / 4

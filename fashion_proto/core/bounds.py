@@ -9,7 +9,7 @@ __all__ = ['Work', 'IN_BOXES', 'AFTER_LEAD', 'IN_FULL', 'BYTES', 'NUMBERS', 'COS
            'insert_sorted', 'own_boxes', 'nearest_in_boxes', 'within_in_boxes', 'ExactSearch', 'nanoseconds',
            'exact_search_if_it_helps', 'arrays_of_search', 'search_from_arrays']
 
-# %% ../../nbs/core/bounds.ipynb #28d9fc5d
+# %% ../../nbs/core/bounds.ipynb #2e7128b9
 #| code-fold: true
 from collections import namedtuple
 
@@ -17,9 +17,9 @@ import numpy as np
 from numba import njit
 from .checks import spread
 from .products import native_rows, search, search_within
-from .sketches import (
-    LEAD, STEPS, STEPS_ERROR, Boxes, Sketch, inverse_lengths, make_boxes, make_sketches,
-    rounding_share, widest_directions)
+from .sketches import (LEAD, STEPS, STEPS_ERROR, Boxes, Sketch, inverse_lengths,
+                                         make_boxes, make_sketches, rounding_share,
+                                         widest_directions)
 
 # %% ../../nbs/core/bounds.ipynb #ad09567f
 @njit(nogil=True, cache=True, fastmath={'contract'})
@@ -83,7 +83,7 @@ def left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts, l
     work[AFTER_LEAD] += some
     return left
 
-# %% ../../nbs/core/bounds.ipynb #5df17d46
+# %% ../../nbs/core/bounds.ipynb #f74ce004
 @njit(nogil=True, cache=True)
 def square_of_bytes(queries, q, points, x):
     "The squared distance of two images of bytes."
@@ -101,7 +101,6 @@ def sum_of_bytes(queries, q, points, x):
         total = np.int32(total + abs(np.int32(np.int32(queries[q, i]) - np.int32(points[x, i]))))
     return np.float64(total)
 
-# %% ../../nbs/core/bounds.ipynb #3b69654a
 @njit(nogil=True, cache=True, fastmath={'reassoc'})
 def square_of_numbers(queries, q, points, x, a, b):
     "The squared distance of row `q` times `a` and row `x` times `b`."
@@ -333,15 +332,14 @@ def exact_search_if_it_helps(points, metric, threads=1):
     bound, product = nanoseconds(Work(*(count / len(tried) for count in work)), points)
     return exact if bound < product else None
 
-# %% ../../nbs/core/bounds.ipynb #ea9d025b
+# %% ../../nbs/core/bounds.ipynb #5b209703
 STORED = {'mean': 'f8', 'directions': 'f8', 'scales': 'f8', 'tiles': 'f4', 'codes': 'i2',
           'rest': 'f4', 'order': 'i8', 'starts': 'i8', 'low': 'f4', 'high': 'f4'}
 
 def arrays_of_search(exact):
     "The arrays of an exact search but its points, by the names that they have in a file."
-    held = {'mean': exact.mean, 'directions': exact.directions, 'scales': exact.scales}
-    boxes = exact.boxes._asdict()
-    return held | {'codes': boxes.pop('steps')} | boxes
+    held = vars(exact) | exact.boxes._asdict()
+    return {name: held['steps' if name == 'codes' else name] for name in STORED}
 
 def search_from_arrays(arrays, points, metric):
     "An exact search from its arrays, if they fit the points."

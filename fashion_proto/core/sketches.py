@@ -41,14 +41,14 @@ def inverse_lengths(rows):
             squares[part] = np.einsum('ij,ij->i', some, some)
         return np.where((squares > 1e-200) & (squares < 1e200), 1 / np.sqrt(squares), 0)
 
-# %% ../../nbs/core/sketches.ipynb #cc8084e3
+# %% ../../nbs/core/sketches.ipynb #f8bf0bbb
 LEAD, STEPS = 24, 64                             # the 24th number is the length r
 STEPS_LENGTH = 32_000
 Sketch = namedtuple('Sketch', 'lead steps rest')
 
 @njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
 def fill_sketches(z, squares, share, lead, steps, rest):
-    "Fill the last three with the sketches of rows of coordinates `z` and squared lengths `squares`."
+    "Fill the last three with sketches of rows of coordinates `z` and squared lengths `squares`."
     first, up = lead.shape[1] - 2, 1 + 2**-20
     for i in range(len(z)):
         square_lead = square_steps = 0.
