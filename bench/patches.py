@@ -27,7 +27,7 @@ def halves():
 
 
 def warm(images, labels):
-    from fashion_proto.patches import PatchKNN, PatchPrototypes
+    from fashion_proto.patchknn import PatchKNN, PatchPrototypes
     for n in 400, 6000:      # neighbours are searched for by bounds among 5000 or more
         PatchKNN([PatchPrototypes(2, n_cells=1)]).fit(images[:n], labels[:n]).predict(images[:50])
 
@@ -35,7 +35,7 @@ def warm(images, labels):
 def classify(preset, seed):
     "One run: seconds, accuracy, peak memory; and the accuracy with parts left out."
     from fashion_proto.knn import KNN
-    from fashion_proto.patches import PatchKNN
+    from fashion_proto.patchknn import PatchKNN
     train, valid = halves()
     warm(train.images, train.labels)
     model = PatchKNN(preset, random_state=int(seed))
@@ -61,7 +61,7 @@ def final(preset):
     "The one run on the test set: accuracy, seconds, peak memory, and the size of the model beside the images that it keeps."
     import pickle
     from fashion_proto.data import load_fashion_mnist
-    from fashion_proto.patches import PatchKNN
+    from fashion_proto.patchknn import PatchKNN
     train, test = load_fashion_mnist()
     warm(train.images, train.labels)
     model = PatchKNN(preset)

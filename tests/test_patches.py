@@ -13,9 +13,11 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import fashion_proto.patches as module
+from fashion_proto.core import scatter
 from fashion_proto.knn import KNN
-from fashion_proto.patches import ClassMetric, PatchKNN, PatchPrototypes
+from fashion_proto.metric import ClassMetric, _folds
+from fashion_proto.patches import PatchPrototypes
+from fashion_proto.patchknn import PatchKNN
 
 pytestmark = [pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning"),
               pytest.mark.filterwarnings("ignore:Number of distinct clusters:sklearn.exceptions.ConvergenceWarning")]
@@ -202,14 +204,14 @@ def test_pairs_are_fishers_direction():
 def test_held_out_rows_have_not_been_seen():
     X, y = clouds(300, 40)
     metric = ClassMetric(n_folds=3, n_pairs=0).fit(X, y)
-    folds = module._folds(y, 3)
+    folds = _folds(y, 3)
     for fold in range(3):
         out = folds == fold
         changed = y.copy()
         changed[out] = np.roll(y[out], 1)                                          # labels of the fold itself
-        sums = module._sums_of(X, np.flatnonzero(~out), y, 4, *module._moments(X, 1), 1)
-        low, scale = module._moments(X, 1)
-        expected = (X[out] - low) * scale @ module._axes(sums, 0.01 * 40)
+        sums = scatter.sums_of(X, np.flatnonzero(~out), y, 4, *scatter.mean_and_inverse_spread(X, 1), 1)
+        low, scale = scatter.mean_and_inverse_spread(X, 1)
+        expected = (X[out] - low) * scale @ scatter.class_axes(sums, 0.01 * 40)
         np.testing.assert_allclose(metric.held_out_[out], expected, rtol=1e-6, atol=1e-9)
     assert ClassMetric(n_folds=0).fit(X, y).held_out_ is None
     for c in range(4): assert np.ptp(np.bincount(folds[y == c])) <= 1
@@ -222,7 +224,7 @@ def test_threads_blocks_and_precision(dtype, monkeypatch):
     assert (one.axes_ == two.axes_).all() and (one.held_out_ == two.held_out_).all() and one.transform(X.astype(dtype)).dtype == dtype
     expected = ClassMetric().fit(X, y).transform(X)
     np.testing.assert_allclose(one.transform(X.astype(dtype)), expected, atol=2e-3)
-    monkeypatch.setattr(module, "_blocks", lambda n, row: [slice(i, i + 70) for i in range(0, n, 70)])
+    monkeypatch.setattr(scatter, "blocks", lambda n, row: [slice(i, i + 70) for i in range(0, n, 70)])
     np.testing.assert_allclose(ClassMetric().fit(X.astype(dtype), y).transform(X.astype(dtype)), expected, atol=2e-3)
 
 
@@ -237,16 +239,16 @@ def test_more_columns_than_rows_and_columns_that_are_the_same():
 
 def test_a_scatter_that_rounding_spoils():
     one = np.random.default_rng(0).normal(size=(1200, 1))
-    x = module._solve((one @ one.T).astype(np.float32), 1e-6, one)
+    x = scatter.solve_ridge((one @ one.T).astype(np.float32), 1e-6, one)
     assert np.isfinite(x).all() and np.corrcoef(x[:, 0], one[:, 0])[0, 1] > 0.8
-    with pytest.raises(ValueError, match="X must have a scatter"): module._solve(-1e30 * np.eye(3), 1e-6, np.ones((3, 1)))
+    with pytest.raises(ValueError, match="X must have a scatter"): scatter.solve_ridge(-1e30 * np.eye(3), 1e-6, np.ones((3, 1)))
 
 
 def test_fewer_rows_than_columns_give_what_all_columns_give(monkeypatch):
     X, y = clouds(80, 100)
     X[:, 3] = 0
     ours = ClassMetric().fit(X, y)
-    monkeypatch.setattr(module, "_row_space", lambda X, mean, scale: ((X - mean) * scale, np.eye(X.shape[1])))
+    monkeypatch.setattr(scatter, "row_space", lambda X, mean, scale: ((X - mean) * scale, np.eye(X.shape[1])))
     full = ClassMetric().fit(X, y)
     for some, all_ in (ours.held_out_, full.held_out_), (ours.transform(X), full.transform(X)): np.testing.assert_allclose(some, all_, atol=1e-8)
     assert ours.pairs_ == full.pairs_

@@ -19,7 +19,7 @@ from sklearn.utils import check_scalar, gen_batches
 def range_in_words(least, most, ends):
     "How a message names a range whose `ends` belong to it: 'both', 'left', 'right' or 'neither'."
     if least is None: return f'{"at most" if ends in ("both", "right") else "below"} {most}'
-    if most is None: return f'{least} or more' if ends in ('both', 'left') else f'above {least}'
+    if most is None: return f'from {least} on' if ends in ('both', 'left') else f'above {least}'
     return {'both': f'from {least} to {most}', 'left': f'from {least} to below {most}',
             'right': f'above {least} and at most {most}', 'neither': f'between {least} and {most}'}[ends]
 
