@@ -173,7 +173,7 @@ class Votes(ImageClassifier):
         names = self.classes_[self._label_codes[indices]]
         return [f'{name}\n{distance:.5g}' for name, distance in zip(names, distances)]
 
-# %% ../nbs/06_knn.ipynb #1407ca68
+# %% ../nbs/06_knn.ipynb #df4a2069
 class KNN(Votes):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -294,12 +294,10 @@ class KNN(Votes):
 
         Parameters
         ----------
-        X : array-like, shape (n_queries, height, width) or (n_queries, n_features), optional
-            The images to look up. By default the training images, each among all the others.
+        X, return_distance
+            As for `kneighbors`.
         radius : float
             The greatest distance, itself included; 0 finds equal images.
-        return_distance : bool
-            Whether the distances are wanted.
 
         Returns
         -------

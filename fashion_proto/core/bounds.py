@@ -83,7 +83,7 @@ def left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts, l
     work[AFTER_LEAD] += some
     return left
 
-# %% ../../nbs/core/bounds.ipynb #f74ce004
+# %% ../../nbs/core/bounds.ipynb #e25ca5a3
 @njit(nogil=True, cache=True)
 def square_of_bytes(queries, q, points, x):
     "The squared distance of two images of bytes."
@@ -117,7 +117,6 @@ def sum_of_numbers(queries, q, points, x):
         total += abs(np.float64(queries[q, i]) - np.float64(points[x, i]))
     return total
 
-# %% ../../nbs/core/bounds.ipynb #6efeec5a
 BYTES, NUMBERS, COSINE, CITY_BYTES, CITY_NUMBERS = range(5)
 MOST_BYTES = 33_000
 
@@ -144,7 +143,7 @@ def squared_limit(kind, distance):
     "The squared distance, of unit rows for the cosine, beyond which nothing is within `distance`."
     return np.float32(1.0001 * (2*distance if kind == COSINE else distance*distance))
 
-# %% ../../nbs/core/bounds.ipynb #dd63ef2a
+# %% ../../nbs/core/bounds.ipynb #6cac3d11
 @njit(nogil=True, cache=True)
 def insert_sorted(values, indices, value, index):
     "Put `value` into the sorted `values`, equal ones by `index`; the last one falls out."
@@ -155,7 +154,6 @@ def insert_sorted(values, indices, value, index):
         at -= 1
     values[at], indices[at] = value, index
 
-# %% ../../nbs/core/bounds.ipynb #a4cd9b9f
 Asked = namedtuple('Asked', 'queries scales rows lead steps rest')
 
 @njit(nogil=True, cache=True, fastmath={'contract'})

@@ -77,7 +77,7 @@ def rough_distances(queries, points, metric, centre):
         margin = 2 * (queries.shape[1] + 8) * np.finfo(np.float32).eps * size**2
     return rough, np.where((squares.max() > 1e-24) & (size < 1e15), margin, np.inf)
 
-# %% ../../nbs/core/products.ipynb #61c2babb
+# %% ../../nbs/core/products.ipynb #de50d96c
 def nearest_candidates(query, points, k, metric, rough, margin):
     "Distances and indices of the `k` nearest to one query, equal distances by lower index."
     with np.errstate(invalid='ignore'):          # infinite less infinite is NaN: still a candidate
@@ -86,7 +86,6 @@ def nearest_candidates(query, points, k, metric, rough, margin):
     order = np.argsort(distances, kind='stable')[:k]
     return distances[order], rows[order]
 
-# %% ../../nbs/core/products.ipynb #3fb4fe33
 def search(X, points, k, metric, centre):
     "Distances and indices, each of shape (len(X), k), of the points nearest to each row of `X`."
     distances, indices = np.empty((len(X), k)), np.empty((len(X), k), np.intp)

@@ -18,7 +18,7 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 from .checks import blocks, spread
 
-# %% ../../nbs/core/sketches.ipynb #a321d7a7
+# %% ../../nbs/core/sketches.ipynb #d9b9fd8c
 def widest_directions(points, m, scales=()):
     "The mean of some `points` (each times its scale), and in columns the `m` widest directions."
     p = points.shape[1]
@@ -31,7 +31,6 @@ def widest_directions(points, m, scales=()):
     with threadpool_limits(1): axes = np.linalg.qr(axes.astype(np.float64))[0]   # small: one thread
     return mean, np.pad(axes, ((0, 0), (0, m - axes.shape[1])))
 
-# %% ../../nbs/core/sketches.ipynb #a41ae534
 def inverse_lengths(rows):
     "One over the length of each row; 0 for a row of zeros, or too long or short to be squared."
     squares = np.empty(len(rows))
