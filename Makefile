@@ -16,7 +16,7 @@ test: data  ## check everything that CI checks
 	@$(PY) -m pytest -q tests
 
 lab: data  ## open the chapters in JupyterLab
-	@$(PY) -m jupyterlab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
+	@$(PY) -m jupyterlab nbs --LabApp.default_url=/lab/tree/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 docs: setup  ## build the site from the committed outputs, in seconds
 	@$(PY) $(TOOLS)/build_site.py nbs
@@ -30,6 +30,7 @@ prepare: data  ## after an edit: export, refresh the outputs (FLAGS=timing: meas
 	@$(PY) $(TOOLS)/run_notebooks.py --flags "$(FLAGS)" --write
 	@nbdev_clean
 	@$(PY) $(TOOLS)/build_readme.py
+	@ruff check -q .
 
 data: setup  ## get Fashion-MNIST: from the cache, a download, or Debian's package
 	@sh $(TOOLS)/setup.sh data

@@ -1,4 +1,5 @@
 """Package metadata for setuptools, all of it read from `settings.ini`."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -31,6 +32,8 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench")},
-    entry_points={"nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],
-                  "console_scripts": [f"{cfg['lib_name'].replace('_', '-')}={cfg['lib_path']}.audit:_main"]},
+    entry_points={
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],
+        "console_scripts": [f"{cfg['lib_name'].replace('_', '-')}={cfg['lib_path']}.audit:_main"],
+    },
 )

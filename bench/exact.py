@@ -1,45 +1,37 @@
-"""Exact neighbours: `KNN` against faiss's flat index, scikit-learn and a NumPy broadcast, 10 nearest of Fashion-MNIST, in one run.
+"""Exact neighbours: `KNN` against faiss's flat index, scikit-learn and a NumPy broadcast, 10
+nearest of Fashion-MNIST, in one run.
 
-Needs the `bench` extra. (pynndescent, another peer by name, has no exact search.) Each part runs in a process of its own with its own number of threads; within a part, ours and faiss take turns.
-The neighbours of faiss and scikit-learn are compared with ours: their arithmetic is single precision, and near ties come out in another order.
+Needs the `bench` extra. (pynndescent, another peer by name, has no exact search.) Each part runs
+in a process of its own with its own number of threads; within a part, ours and faiss take turns.
+The neighbours of faiss and scikit-learn are compared with ours: their arithmetic is single
+precision, and near ties come out in another order.
 """
+
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
+from common import alone, larger, seconds
 
 LIBRARIES = "numpy numba scikit-learn faiss-cpu"
 ROUNDS, K = 5, 10
 
 
-def rows(images): return images.reshape(len(images), -1)
-
-
-def seconds(call, *args):
-    start = time.perf_counter()
-    result = call(*args)
-    return time.perf_counter() - start, result
-
-
-def larger(images, n):
-    "The first `n` of the images, their mirror images, and both shifted by one and two pixels to each side."
-    copies = [part for shift in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)) for base in (images, images[:, :, ::-1])
-              for part in [np.roll(base, shift, axis=(1, 2))]]
-    return np.concatenate(copies)[:n] if n > len(images) else images[:n]
+def rows(images):
+    return images.reshape(len(images), -1)
 
 
 def fitted(points, n_jobs):
     from fashion_proto.knn import KNN
+
     return KNN(K, n_jobs=n_jobs).fit(points, np.zeros(len(points), np.uint8))
 
 
 def flat(points):
     import faiss
+
     index = faiss.IndexFlatL2(points.shape[1])
     index.add(np.ascontiguousarray(points, np.float32))
     return index
@@ -48,7 +40,8 @@ def flat(points):
 def whole(threads, points, queries):
     "Fit and search for all test images, and one at a time."
     from sklearn.neighbors import NearestNeighbors
-    fitted(points, threads).kneighbors(queries[:300])          # warm
+
+    fitted(points, threads).kneighbors(queries[:300])  # warm
     index, floats = flat(points), queries.astype(np.float32)
     index.search(floats[:300], K)
     fits, ours, theirs = [], [], []
@@ -59,48 +52,81 @@ def whole(threads, points, queries):
         ours.append(took)
         took, (_, by_faiss) = seconds(index.search, floats, K)
         theirs.append(took)
-    brute = NearestNeighbors(n_neighbors=K, algorithm="brute", n_jobs=threads).fit(points.astype(np.float32))
+    brute = NearestNeighbors(n_neighbors=K, algorithm="brute", n_jobs=threads).fit(
+        points.astype(np.float32)
+    )
     by_brute = seconds(brute.kneighbors, floats)
     one = [], []
-    for start in range(0, 500, 100):         # a hundred single queries each, in turns
-        for times, call, asked, rest in (one[0], knn.kneighbors, queries, ()), (one[1], index.search, floats, (K,)):
-            times += [seconds(call, asked[i:i + 1], *rest)[0] for i in range(start, start + 100)]
+    for start in range(0, 500, 100):  # a hundred single queries each, in turns
+        for times, call, asked, rest in (
+            (one[0], knn.kneighbors, queries, ()),
+            (one[1], index.search, floats, (K,)),
+        ):
+            times += [seconds(call, asked[i : i + 1], *rest)[0] for i in range(start, start + 100)]
     ours_one, theirs_one = map(statistics.median, one)
     both = [fit + search for fit, search in zip(fits, ours)]
-    return {"fit_s": statistics.median(fits), "search_s": statistics.median(ours), "faiss_flat_s": statistics.median(theirs),
-            "sklearn_brute_s": by_brute[0],
-            "times_faster_than_faiss": statistics.median(theirs) / statistics.median(both), "least": min(t / o for t, o in zip(theirs, both)),
-            "times_faster_than_sklearn": by_brute[0] / statistics.median(both),
-            "one_query_ms": 1000 * ours_one, "one_query_faiss_ms": 1000 * theirs_one, "one_query_ratio": theirs_one / ours_one,
-            "same_neighbours_faiss": float((by_faiss == indices).all(axis=1).mean()),
-            "same_neighbours_sklearn": float((by_brute[1][1] == indices).all(axis=1).mean())}
+    return {
+        "fit_s": statistics.median(fits),
+        "search_s": statistics.median(ours),
+        "faiss_flat_s": statistics.median(theirs),
+        "sklearn_brute_s": by_brute[0],
+        "times_faster_than_faiss": statistics.median(theirs) / statistics.median(both),
+        "least": min(t / o for t, o in zip(theirs, both)),
+        "times_faster_than_sklearn": by_brute[0] / statistics.median(both),
+        "one_query_ms": 1000 * ours_one,
+        "one_query_faiss_ms": 1000 * theirs_one,
+        "one_query_ratio": theirs_one / ours_one,
+        "same_neighbours_faiss": float((by_faiss == indices).all(axis=1).mean()),
+        "same_neighbours_sklearn": float((by_brute[1][1] == indices).all(axis=1).mean()),
+    }
 
 
 def slow_peers(threads, points, queries):
-    "Milliseconds a query of peers too slow for all 10 000, by a hundred queries (the broadcast: ten)."
+    """Milliseconds a query of peers too slow for all 10 000, by a hundred queries (the
+    broadcast: ten)."""
     from sklearn.neighbors import NearestNeighbors
+
     floats, some, out = points.astype(np.float32), queries[:100].astype(np.float32), {}
     _, indices = fitted(points, threads).kneighbors(queries[:100])
     for name in "kd_tree", "ball_tree":
-        took, tree = seconds(NearestNeighbors(n_neighbors=K, algorithm=name, n_jobs=threads).fit, floats)
+        took, tree = seconds(
+            NearestNeighbors(n_neighbors=K, algorithm=name, n_jobs=threads).fit, floats
+        )
         asked, (_, found) = seconds(tree.kneighbors, some)
-        out[name] = {"fit_s": took, "ms_a_query": 10 * asked, "same_neighbours": float((found == indices).all(axis=1).mean())}
+        out[name] = {
+            "fit_s": took,
+            "ms_a_query": 10 * asked,
+            "same_neighbours": float((found == indices).all(axis=1).mean()),
+        }
 
-    def broadcast(query): return np.argsort(((query - floats) ** 2).sum(axis=1), kind="stable")[:K]
+    def broadcast(query):
+        return np.argsort(((query - floats) ** 2).sum(axis=1), kind="stable")[:K]
+
     took, found = seconds(lambda: np.array([broadcast(query) for query in some[:10]]))
-    return out | {"numpy_broadcast": {"ms_a_query": 100 * took, "same_neighbours": float((found == indices[:10]).all(axis=1).mean())}}
+    return out | {
+        "numpy_broadcast": {
+            "ms_a_query": 100 * took,
+            "same_neighbours": float((found == indices[:10]).all(axis=1).mean()),
+        }
+    }
 
 
 def growth(threads, images, queries):
-    "Fit and milliseconds a query as the set grows, with faiss's flat index beside; peak memory beyond the images, in bytes an image."
+    """Fit and milliseconds a query as the set grows, with faiss's flat index beside; peak
+    memory beyond the images, in bytes an image."""
     out = []
-    fitted(rows(images)[:6000], threads).kneighbors(queries[:300])       # warm
+    fitted(rows(images)[:6000], threads).kneighbors(queries[:300])  # warm
     for n in 15_000, 30_000, 60_000, 120_000, 240_000, 600_000:
         points, times = rows(larger(images, n)), []
         fit, knn = seconds(fitted, points, threads)
         index = flat(points)
         for _ in range(3):
-            times.append((seconds(knn.kneighbors, queries[:1000])[0], seconds(index.search, queries[:1000].astype(np.float32), K)[0]))
+            times.append(
+                (
+                    seconds(knn.kneighbors, queries[:1000])[0],
+                    seconds(index.search, queries[:1000].astype(np.float32), K)[0],
+                )
+            )
         ours, theirs = (statistics.median(column) for column in zip(*times))
         del index
         out.append({"n": n, "fit_s": fit, "ms_a_query": ours, "faiss_flat_ms_a_query": theirs})
@@ -108,64 +134,107 @@ def growth(threads, images, queries):
 
 
 def memory(threads, points, queries):
-    "Peak memory of fit and search beyond what the process holds with the images in it, in bytes (Linux)."
-    def status(name): return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
-    fitted(points[:6000], threads).kneighbors(queries[:300])   # libraries and compiled loops
-    with open("/proc/self/clear_refs", "w") as file: file.write("5")     # the peak so far is forgotten
+    """Peak memory of fit and search beyond what the process holds with the images in it, in
+    bytes (Linux)."""
+
+    def status(name):
+        return next(
+            1024 * int(line.split()[1])
+            for line in open("/proc/self/status")
+            if line.startswith(name)
+        )
+
+    fitted(points[:6000], threads).kneighbors(queries[:300])  # libraries and compiled loops
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak so far is forgotten
     before = status("VmRSS")
     fitted(points, threads).kneighbors(queries)
     return status("VmHWM") - before
 
 
 def dimension(threads, images, queries):
-    "How many times faster than faiss's flat index, fit included: images averaged over squares of pixels, and random vectors."
+    """How many times faster than faiss's flat index, fit included: images averaged over squares
+    of pixels, and random vectors."""
     out = {"images": [], "random": []}
     rng = np.random.default_rng(0)
     for kind, sizes in ("images", (14, 7, 4, 2, 1)), ("random", (4, 16, 32, 64)):
         for size in sizes:
             if kind == "images":
-                points, asked = (np.round(rows(a.reshape(-1, 28 // size, size, 28 // size, size).mean(axis=(2, 4)))).astype(np.uint8)
-                                 for a in (images, queries.reshape(-1, 28, 28)))
-            else: points, asked = (rng.normal(size=(n, size)).astype(np.float32) for n in (60_000, 10_000))
+                points, asked = (
+                    np.round(
+                        rows(a.reshape(-1, 28 // size, size, 28 // size, size).mean(axis=(2, 4)))
+                    ).astype(np.uint8)
+                    for a in (images, queries.reshape(-1, 28, 28))
+                )
+            else:
+                points, asked = (
+                    rng.normal(size=(n, size)).astype(np.float32) for n in (60_000, 10_000)
+                )
             knn = fitted(points, threads)
             knn.kneighbors(asked[:300])
             index, times = flat(points), []
             for _ in range(3):
                 fit, knn = seconds(fitted, points, threads)
-                times.append((fit + seconds(knn.kneighbors, asked)[0], seconds(index.search, asked.astype(np.float32), K)[0]))
+                times.append(
+                    (
+                        fit + seconds(knn.kneighbors, asked)[0],
+                        seconds(index.search, asked.astype(np.float32), K)[0],
+                    )
+                )
             ours, theirs = (statistics.median(column) for column in zip(*times))
-            out[kind].append({"dimension": points.shape[1], "search": knn.search_, "ours_s": ours, "faiss_flat_s": theirs, "ratio": theirs / ours})
+            out[kind].append(
+                {
+                    "dimension": points.shape[1],
+                    "search": knn.search_,
+                    "ours_s": ours,
+                    "faiss_flat_s": theirs,
+                    "ratio": theirs / ours,
+                }
+            )
     return out
 
 
 def compiling(threads, points, queries):
-    "Seconds of the first fit and search less those of the second, with an empty cache of compiled loops."
-    def both(): fitted(points, threads).kneighbors(queries[:300])
+    """Seconds of the first fit and search less those of the second, with an empty cache of
+    compiled loops."""
+
+    def both():
+        fitted(points, threads).kneighbors(queries[:300])
+
     return seconds(both)[0] - seconds(both)[0]
 
 
-PARTS = {"whole": whole, "slow_peers": slow_peers, "memory": memory, "compiling": compiling, "growth": growth, "dimension": dimension}
-
-
-def child(part, threads, cache=None, n=60_000):
-    "One part in a process of its own."
-    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
-    environment = os.environ | {name: str(threads) for name in names} | ({"NUMBA_CACHE_DIR": cache} if cache else {})
-    done = subprocess.run([sys.executable, __file__, part, str(threads), str(n)], env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+PARTS = {
+    "whole": whole,
+    "slow_peers": slow_peers,
+    "memory": memory,
+    "compiling": compiling,
+    "growth": growth,
+    "dimension": dimension,
+}
 
 
 def measure():
-    with tempfile.TemporaryDirectory() as cache: compile_s = child("compiling", 2, cache)
-    peak = {n: child("memory", 2, n=n) for n in (60_000, 600_000)}
-    return {"whole": {threads: child("whole", threads) for threads in (2, 1)},
-            "slow_peers": child("slow_peers", 2), "compile_s": compile_s, "peak_bytes": peak,
-            "bytes_an_image": (peak[600_000] - peak[60_000]) / 540_000,
-            "growth": child("growth", 2), "dimension": child("dimension", 2)}
+    def child(part, threads, n=60_000, **environment):
+        return alone(__file__, part, threads, n, threads=threads, **environment)
+
+    with tempfile.TemporaryDirectory() as cache:
+        compile_s = child("compiling", 2, NUMBA_CACHE_DIR=cache)
+    peak = {n: child("memory", 2, n) for n in (60_000, 600_000)}
+    return {
+        "whole": {threads: child("whole", threads) for threads in (2, 1)},
+        "slow_peers": child("slow_peers", 2),
+        "compile_s": compile_s,
+        "peak_bytes": peak,
+        "bytes_an_image": (peak[600_000] - peak[60_000]) / 540_000,
+        "growth": child("growth", 2),
+        "dimension": child("dimension", 2),
+    }
 
 
 if __name__ == "__main__":
     from fashion_proto.data import load_fashion_mnist
+
     part, threads, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     train, test = load_fashion_mnist()
     images = train.images if part in ("growth", "dimension") else rows(larger(train.images, n))

@@ -1,4 +1,5 @@
 """The notebooks are clean, and the package and README.md are what they give; the package stays light."""
+import ast
 import os
 import re
 import shutil
@@ -40,17 +41,99 @@ def test_package_needs_no_tool_of_the_book():
     assert not re.search(r"^\s*(import|from) (nbdev|fastcore|pytest|IPython|playwright)", code, re.M)
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_chapter_keeps_the_rules(path):
+PARTS = ("checks estimators storage files fast_csv fetch products sketches bounds graph engines "
+         "patch_loops scatter report").split()
+PACKAGE = [p for p in sorted((ROOT / "fashion_proto").rglob("*.py")) if p.name not in ("_modidx.py", "__init__.py")]
+
+
+def directives(cell): return set(re.findall(r"(?m)^#\|\s*([\w-]+)", cell.source))
+
+
+def code_lines(node, source):
+    "How many lines of code a definition has, docstrings, comments and blank lines aside."
+    documented = [n for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(n)]
+    inside = {i for n in documented for i in range(n.body[0].lineno, n.body[0].end_lineno + 1)}
+    lines = list(enumerate(source.splitlines(), 1))[node.lineno - 1:node.end_lineno]
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and i not in inside for i, line in lines)
+
+
+def shown_code(nb):
+    return [c for c in nb.cells if c.cell_type == "code" and not directives(c) & {"hide", "default_exp", "echo"}]
+
+
+@pytest.mark.parametrize("path", CHAPTERS + CORE, ids=lambda p: p.stem)
+def test_page_keeps_the_rules(path):
     nb = nbformat.read(path, as_version=4)
-    code = [c for c in nb.cells if c.cell_type == "code" and "#| hide" not in c.source and "#| default_exp" not in c.source]
     assert path.stat().st_size < 800_000
+    code = shown_code(nb)
+    assert len(code) <= 90
+    in_a_row = 0
+    for cell in (c for c in nb.cells if c in code or c.cell_type == "markdown"):
+        in_a_row = in_a_row + 1 if cell.cell_type == "code" else 0
+        assert in_a_row <= 3, cell.source
     for cell in code:
         assert not [o for o in cell.outputs if o.output_type == "error"]
-        if any("image/png" in o.get("data", {}) for o in cell.outputs): assert "#| fig-alt:" in cell.source, cell.source
-    earlier = {p.stem.split("_", 1)[1] for p in CHAPTERS if p.name < path.name}
-    imported = set(re.findall(r"fashion_proto\.(\w+)", "".join(re.findall(r"(?m)^\s*(?:from|import) .*", "\n".join(c.source for c in code)))))
-    assert imported <= earlier | {"core", path.stem.split("_", 1)[1]}, "a chapter imports earlier chapters only"
+        if any("image/png" in o.get("data", {}) for o in cell.outputs): assert "fig-alt" in directives(cell), cell.source
+        lines = [line for line in cell.source.splitlines() if not line.startswith("#|")]
+        assert not [line for line in lines if len(line) > 100]
+        source = "\n".join(lines)
+        tree = ast.parse(source)
+        if "export" in directives(cell):
+            for node in ast.walk(tree):
+                most = {ast.FunctionDef: 30, ast.ClassDef: 100}.get(type(node))
+                if most: assert code_lines(node, source) <= most, node.name
+        elif "code-fold" not in directives(cell):
+            documented = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(n)]
+            docs = sum(n.body[0].end_lineno - n.body[0].lineno + 1 for n in documented)
+            assert sum(bool(line.strip()) for line in lines) - docs <= 8, cell.source
+
+
+def imports_of(path):
+    "The modules of the package that a module imports, as (part of the core or not, name)."
+    own = path.parent.name == "core"
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not node.level: continue
+        module = (node.module or "").split(".")
+        core = own and node.level == 1 or module[0] == "core"
+        found.add((core, module[-1] if module[-1] else "package"))
+    return found
+
+
+def test_imports_go_one_way():
+    lessons = [p.stem.split("_", 1)[1] for p in CHAPTERS]
+    for path in PACKAGE:
+        for core, name in imports_of(path):
+            if name == "package": continue
+            if path.parent.name == "core":
+                assert core and name in PARTS[:PARTS.index(path.stem)], f"core.{path.stem} must not import {name}"
+            else:
+                assert core or name in lessons[:lessons.index(path.stem)], f"{path.stem} must not import {name}"
+
+
+def test_modules_are_short_and_the_package_is_no_longer_than_it_was():
+    lines = {p.relative_to(ROOT): len(p.read_text(encoding="utf-8").splitlines()) for p in PACKAGE}
+    assert not {p: n for p, n in lines.items() if n > 400}
+    assert sum(lines.values()) <= 6068
+
+
+def test_no_name_is_defined_twice():
+    where = {}
+    for path in PACKAGE:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)): where.setdefault(node.name, []).append(path.stem)
+    assert not {name: places for name, places in where.items() if len(places) > 1}
+
+
+def test_messages_say_is_not_a():
+    for path in CHAPTERS + CORE:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code": assert not re.search(r"Error\([^)]*\b(is|are) no\b", cell.source), cell.source
+
+
+def test_style():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "-q", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_public_name_is_in_the_table_and_on_the_api_page():

@@ -1,7 +1,9 @@
-"""Build the site from the outputs stored in a folder of notebooks; nothing is run and nothing is fetched.
+"""Build the site from the outputs stored in a folder of notebooks; nothing is run and nothing is
+fetched.
 
-    python nbs/_tools/build_site.py [nbs] [_docs]
+python nbs/_tools/build_site.py [nbs] [_docs]
 """
+
 import shutil
 import sys
 import tempfile
@@ -14,10 +16,24 @@ source = sys.argv[1] if len(sys.argv) > 1 else "nbs"
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "_docs").resolve()
 
 with tempfile.TemporaryDirectory() as tmp:
-    html = Path(tmp) / "html"   # myst-nb leaves a folder of its own beside it
-    if sphinx(["-b", "html", "-W", "--keep-going", "-q", "-c", str(here), "-d", f"{tmp}/doctrees", source, str(html)]):
+    html = Path(tmp) / "html"  # myst-nb leaves a folder of its own beside it
+    if sphinx(
+        [
+            "-b",
+            "html",
+            "-W",
+            "--keep-going",
+            "-q",
+            "-c",
+            str(here),
+            "-d",
+            f"{tmp}/doctrees",
+            source,
+            str(html),
+        ]
+    ):
         sys.exit(1)
-    (html / ".nojekyll").touch()   # or GitHub Pages would drop the folders that start with _
+    (html / ".nojekyll").touch()  # or GitHub Pages would drop the folders that start with _
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(html, out)
 print(f"the book is ready: open {out / 'index.html'}")

@@ -1,4 +1,6 @@
-"Are the official files of Fashion-MNIST here, or can they be fetched? Says what is wrong in one message."
+"""Are the official files of Fashion-MNIST here, or can they be fetched? Says what is wrong in
+one message."""
+
 import sys
 import warnings
 
@@ -8,6 +10,9 @@ warnings.simplefilter("error", UserWarning)
 try:
     load_fashion_mnist()
 except UserWarning as e:
-    sys.exit(f"{e}\nThe book and its tests are about the official files: unset FASHION_MNIST_DIR, or name a folder that has those.")
+    sys.exit(
+        f"{e}\nThe book and its tests are about the official files: "
+        "unset FASHION_MNIST_DIR, or name a folder that has those."
+    )
 except (OSError, ValueError) as e:
     sys.exit(str(e))

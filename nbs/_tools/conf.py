@@ -1,4 +1,6 @@
-"Sphinx settings. A page is its notebook: `lesson` turns nbdev's directives into cell tags and names into links."
+"""Sphinx settings. A page is its notebook: `lesson` turns nbdev's directives into cell tags and
+names into links."""
+
 import re
 import shutil
 import sys
@@ -11,9 +13,22 @@ from nbdev.config import get_config
 
 cfg = get_config(path=Path(__file__).parent)
 sys.path[:0] = [str(cfg.config_path)]
-project, author, release, copyright, language = cfg.title, cfg.author, cfg.version, cfg.copyright, "en"
+project, author, release, copyright, language = (
+    cfg.title,
+    cfg.author,
+    cfg.version,
+    cfg.copyright,
+    "en",
+)
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_*", "**/.ipynb_checkpoints"]
 nb_execution_mode = "off"
 nb_merge_streams = True
@@ -36,11 +51,21 @@ html_static_path = ["static"]
 html_favicon = "static/favicon.svg"
 html_css_files = ["fashion.css"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
-fonts = {"font-stack": "system-ui, sans-serif", "font-stack--monospace": "ui-monospace, monospace", "code-font-size": "80%"}
+fonts = {
+    "font-stack": "system-ui, sans-serif",
+    "font-stack--monospace": "ui-monospace, monospace",
+    "code-font-size": "80%",
+}
 html_theme_options = {
-    "source_repository": cfg.git_url, "source_branch": cfg.branch, "source_directory": "nbs/", "top_of_page_buttons": [],
-    "light_css_variables": fonts | {"color-brand-primary": "#0b5cad", "color-brand-content": "#0b5cad"},
-    "dark_css_variables": fonts | {"color-brand-primary": "#7db8f0", "color-brand-content": "#7db8f0"}}
+    "source_repository": cfg.git_url,
+    "source_branch": cfg.branch,
+    "source_directory": "nbs/",
+    "top_of_page_buttons": [],
+    "light_css_variables": fonts
+    | {"color-brand-primary": "#0b5cad", "color-brand-content": "#0b5cad"},
+    "dark_css_variables": fonts
+    | {"color-brand-primary": "#7db8f0", "color-brand-content": "#7db8f0"},
+}
 
 # The site serves MathJax itself: one script that draws with SVG and needs no font files
 mathjax_path = "mathjax/tex-svg-full.js"
@@ -49,15 +74,24 @@ mathjax_path = "mathjax/tex-svg-full.js"
 def public_names():
     "Each exported name of the package and its full name, as nbdev's index has them."
     from fashion_proto._modidx import d
+
     full = {k.split(".", 2)[-1]: k for syms in d["syms"].values() for k in syms}
-    return {name: f"{'.'.join(k.split('.')[:2])}.{name}" for name, k in full.items() if not re.search(r"(^|\.)_|^core\.", name)}
+    return {
+        name: f"{'.'.join(k.split('.')[:2])}.{name}"
+        for name, k in full.items()
+        if not re.search(r"(^|\.)_|^core\.", name)
+    }
 
 
 def linked(text, names):
-    "Markdown `text` with backticked public names as links to the API page; headings, links and code blocks stay."
+    """Markdown `text` with backticked public names as links to the API page; headings, links
+    and code blocks stay."""
     role = lambda m: f"{{py:obj}}`{m[1]} <{names[m[2]]}>`" if m[2] in names else m[0]
     parts = re.split(r"(?ms)(^```.*?^```|^#+ .*?$|\[[^\]]*\]\([^)]*\))", text)
-    return "".join(p if i % 2 else re.sub(r"(?<!`)`(([\w.]+)(?:\(\))?)`(?!`)", role, p) for i, p in enumerate(parts))
+    return "".join(
+        p if i % 2 else re.sub(r"(?<!`)`(([\w.]+)(?:\(\))?)`(?!`)", role, p)
+        for i, p in enumerate(parts)
+    )
 
 
 def shown(cell):
@@ -66,8 +100,8 @@ def shown(cell):
     opts = dict((k, v) for k, v in re.findall(r"#\|\s*([\w-]+):?[ \t]*(.*)", found))
     if "hide" in opts or "default_exp" in opts:
         return None
-    cell.source = cell.source[len(found):].strip("\n")
-    if "export" in opts:   # the rest of a docstring is on the API page
+    cell.source = cell.source[len(found) :].strip("\n")
+    if "export" in opts:  # the rest of a docstring is on the API page
         cell.source = re.sub(r'(?ms)^( +""".*?)\n\n.*?"""', r'\1"""', cell.source)
     tags = {"echo": "remove-input", "code-fold": "hide-input"}
     cell.metadata = nbformat.from_dict({"tags": [t for k, t in tags.items() if k in opts]})
@@ -85,11 +119,22 @@ def lesson(app, docname, source):
     for c in nb.cells:
         if c.cell_type == "markdown":
             text = c.source
-            if "/" not in docname: text = text.replace("](../../", f"]({cfg.git_url}/").replace("](../", f"]({cfg.git_url}/blob/{cfg.branch}/")
+            if "/" not in docname:
+                text = text.replace("](../../", f"]({cfg.git_url}/").replace(
+                    "](../", f"]({cfg.git_url}/blob/{cfg.branch}/"
+                )
             c.source = linked(text, names)
     if docname == "index":
         toc = "```{{toctree}}\n:hidden:\n:caption: {}\n:glob:\n\n{}\n```"
-        nb.cells.append(nbformat.v4.new_markdown_cell(toc.format("Chapters", "[0-9]*") + "\n\n" + toc.format("The workshop", "core/*") + "\n\n" + toc.format("Reference", "api")))
+        nb.cells.append(
+            nbformat.v4.new_markdown_cell(
+                toc.format("Chapters", "[0-9]*")
+                + "\n\n"
+                + toc.format("The workshop", "core/*")
+                + "\n\n"
+                + toc.format("Reference", "api")
+            )
+        )
     source[0] = nbformat.writes(nb)
 
 
