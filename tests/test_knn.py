@@ -848,7 +848,8 @@ def test_files_whose_checksums_are_right_and_whose_content_is_not(tmp_path, monk
     KNN(2).fit(points, np.arange(6000) % 2).save(path)
     about, arrays = storage.load_arrays(path, "KNN")
     def changed(**new): storage.save_arrays(path, "KNN", about, arrays | new)
-    far = arrays["order"].copy(); far[0] = 10**12
+    far = arrays["order"].copy()
+    far[0] = 10**12
     for new in [dict(order=far), dict(starts=arrays["starts"] * 2), dict(codes=arrays["codes"][:10]), dict(labels=arrays["labels"] + 5),
                 dict(points=points[:100]), dict(tiles=arrays["tiles"].astype(float)), dict(labels=arrays["labels"].astype(float)),
                 dict(mean=arrays["mean"][:3])]:
