@@ -9,26 +9,20 @@ __all__ = ['Audit', 'audit', 'read_images', 'near_duplicates', 'duplicate_groups
 #| code-fold: true
 import argparse
 import os
-import math
-import re
-import warnings
-import zipfile
-import zlib
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
 from . import __version__
 from .copies import _image_array, _metric_for, duplicate_groups, near_duplicates
 from .core.checks import check_labels, check_whole
+from .core.files import read_folder, read_idx_pair, read_npz, read_table
 from .core.report import STYLE, drawable, report, whole_page
 from .core.storage import replaced, writable
-from .data import LabelledImages, read_idx
+from .data import LabelledImages
 from .duplicates import count_duplicates, find_duplicates
-from .labels import (_checked_set, _checked_sets, _Files, _leaks_among, _nearest,
+from .labels import (_checked_set, _checked_sets, _leaks_among, _nearest,
                                   _ranking, _several_labels, label_issues, leaks)
 
 # %% ../nbs/09b_audit.ipynb #f534e7cf
@@ -217,114 +211,6 @@ def audit(train, test=None, *, threshold=0.98, flips=False, shifts=0, n_neighbor
 # %% ../nbs/09b_audit.ipynb #29dc72f6
 _all_ = [near_duplicates, duplicate_groups, leaks, label_issues]
 
-# %% ../nbs/09b_audit.ipynb #443554f5
-def _only(names, wanted, path):
-    "The one of the `names` that is among the `wanted`."
-    found = [name for name in names if str(name).lower() in wanted]
-    if len(found) != 1:
-        raise ValueError(f'{path} must hold exactly one of {", ".join(wanted)}, got '
-                         + (', '.join(map(str, names[:6])) + ' ...' * (len(names) > 6) or 'nothing'))
-    return found[0]
-
-_IMAGES, _LABELS = ('images', 'x', 'data', 'features', 'embeddings'), ('labels', 'label', 'y', 'target', 'targets', 'class')
-
-def _read_npz(path):
-    "Images and labels from a NumPy archive; nothing in it is executed."
-    try:
-        if not zipfile.is_zipfile(path): raise zipfile.BadZipFile('it is no archive')
-        with np.load(path, allow_pickle=False) as file:
-            names = [_only(file.files, wanted, path) for wanted in (_IMAGES, _LABELS)]
-            try: return [file[name] for name in names]
-            except ValueError as error:
-                raise zipfile.BadZipFile(f'Python objects are not loaded: {error}') from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise ValueError(f'{path} is damaged or not what it should be: {error}') from error
-
-def _read_idx_pair(path):
-    "Images from an IDX file, and labels from the file beside it."
-    if 'images' not in path.name:
-        raise ValueError('path must be a folder, or a file called *.npz, *.csv or (IDX) *images*, '
-                         f'got {path}')
-    name = path.name.replace('images', 'labels').replace('idx3', 'idx1')
-    if not path.with_name(name).is_file():
-        raise FileNotFoundError(f'{path} must have its labels beside it, in a file called as it is but for '
-                                f'labels (and idx1) in place of images (and idx3); looked for {name}')
-    return read_idx(path), read_idx(path.with_name(name))
-
-def _table_of(path):
-    "A CSV file as a table, if all of its columns have a name of their own and all rows fit them."
-    try:
-        names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].str.strip().tolist()
-        if '' in names or len(set(names)) < len(names):
-            raise ValueError(f'columns must each have a name of their own, got {[n for n in names if names.count(n) > 1 or not n][:3]}')
-        with warnings.catch_warnings():
-            warnings.simplefilter('error', pd.errors.ParserWarning)
-            missing = {name: [''] for name in names if name.lower() in _LABELS}
-            return pd.read_csv(path, names=names, header=0, index_col=False, keep_default_na=False, na_values=missing)
-    except (ValueError, pd.errors.ParserWarning) as error: raise ValueError(f'{path} is damaged: {error}') from error
-
-def _read_table(path):
-    "A CSV file with a column of labels; columns called pixel... that fill a square are an image."
-    table = _table_of(path)
-    label = _only(list(table), _LABELS, path)
-    numbers = table.drop(columns=label)
-    if not numbers.size: raise ValueError(f'{path} must hold rows and columns of numbers, got shape {numbers.shape}')
-    bad = [name for name in numbers if not pd.api.types.is_numeric_dtype(numbers[name])]
-    if bad: raise ValueError(f'{path} must hold numbers in all columns but {label}, got others in {bad[:3]}')
-    places = [re.fullmatch(r'pixel(\d+)', name) for name in numbers]
-    square = all(places) and math.isqrt(len(places))**2 == len(places)
-    if square: numbers = numbers[sorted(numbers, key=lambda name: int(name[5:]))]
-    rows = numbers.to_numpy()
-    if rows.dtype == object: rows = numbers.astype(float).to_numpy()
-    if rows.dtype.kind == 'i' and 0 <= rows.min() and rows.max() < 256: rows = rows.astype(np.uint8)
-    return rows.reshape(len(rows), math.isqrt(len(places)), -1) if square else rows, table[label].to_numpy()
-
-# %% ../nbs/09b_audit.ipynb #5bffb202
-def _opened(path, size):
-    "One image file as an array of bytes, with three channels if it has colours."
-    with Image.open(path) as image:
-        if image.mode.startswith(('I', 'F')): raise ValueError(f'its numbers are not bytes (mode {image.mode})')
-        grey, image = image.mode in ('1', 'L', 'LA'), ImageOps.exif_transpose(image)
-        if image.has_transparency_data:          # on white paper
-            image = image.convert('RGBA')
-            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-        image = image.convert('L' if grey else 'RGB')
-        if size: image = image.resize(size[::-1], Image.Resampling.LANCZOS)
-        return np.asarray(image)
-
-def _read_folder(path, size, skip_unreadable):
-    "Images, labels and file names from a folder with a folder for each class."
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith('.'))
-    loose = [entry.name for entry in entries if not entry.is_dir()]
-    if loose and not skip_unreadable:
-        raise ValueError(f'{path} must hold one folder for each class; {len(loose)} files are in none and so have no '
-                         f'label: {", ".join(loose[:5])}')
-    files = [(file, folder.name) for folder in entries if folder.is_dir() for file in sorted(folder.rglob('*'))
-             if not file.is_dir() and not any(part.startswith('.') for part in file.relative_to(folder).parts)]
-    empty = sorted({entry.name for entry in entries if entry.is_dir()} - {label for _, label in files})
-    if empty and not skip_unreadable: raise ValueError(f'{path} must have images of each class, got none in {", ".join(empty[:5])}')
-    names = []
-    images, labels, bad = [], [], []
-    for file, label in files:
-        try: image = _opened(file, size)
-        except (OSError, ValueError, Image.DecompressionBombError) as error: bad.append((file, error))
-        else:
-            for column, value in (images, image), (labels, label), (names, str(file.relative_to(path))): column.append(value)
-    listed = '; '.join(f'{file.relative_to(path)}: {error}' for file, error in bad[:10]) + ' ...' * (len(bad) > 10)
-    if bad and not skip_unreadable:
-        raise ValueError(f'{path} has {len(bad)} files that are no images one can read, skipped only by '
-                         f'skip_unreadable: {listed}')
-    if bad: warnings.warn(f'{len(bad)} files were skipped: {listed}', stacklevel=3)
-    if not images: raise ValueError(f'{path} must hold a folder of images for each class, got {len(files)} files')
-    if len({image.ndim for image in images}) > 1:
-        images = [image if image.ndim == 3 else np.stack([image] * 3, axis=2) for image in images]
-    sizes = Counter(image.shape[:2] for image in images)
-    if len(sizes) > 1:
-        most = ', '.join(f'{high} x {wide} ({n})' for (high, wide), n in sizes.most_common(4))
-        raise ValueError(f'{path} must hold images of one size, or be read with size=(height, width), '
-                         f'got {len(sizes)} sizes: {most}')
-    return np.stack(images), np.array(labels), tuple(names)
-
 # %% ../nbs/09b_audit.ipynb #d948d4e5
 def _checked_size(size):
     "The `size` as it is, if it is left out or two whole numbers."
@@ -369,14 +255,14 @@ def read_images(path, *, size=None, skip_unreadable=False):
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f'path must be a file or folder, got {path}')
     if path.is_dir():
-        images, labels, *files = _read_folder(path, _checked_size(size), skip_unreadable)
+        images, labels, *files = read_folder(path, _checked_size(size), skip_unreadable)
     elif size is not None: raise ValueError(f'size must be left out for a file, got {size}')
     else:
-        read = {'.npz': _read_npz, '.csv': _read_table}.get(path.suffix.lower(), _read_idx_pair)
+        read = {'.npz': read_npz, '.csv': read_table}.get(path.suffix.lower(), read_idx_pair)
         images, labels, *files = read(path)
     images = _image_array(f'images of {path}', images)
     labels = check_labels(f'labels of {path}', labels, len(images))[0]
-    return _Files(images, labels, str(path), *files)
+    return LabelledImages(images, labels, str(path), *files)
 
 # %% ../nbs/09b_audit.ipynb #6fd1b699
 def _size(text):

@@ -8,7 +8,6 @@ __all__ = ['leaks', 'label_issues']
 # %% ../nbs/09a_labels.ipynb #41da2891
 #| code-fold: true
 from collections import namedtuple
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,11 +21,6 @@ from .data import LabelledImages
 from .knn import KNN, _shares
 
 # %% ../nbs/09a_labels.ipynb #895f08ad
-@dataclass(frozen=True, repr=False)
-class _Files(LabelledImages):
-    "Labelled images with the name of the file of each."
-    files: tuple = ()
-
 def _checked_set(name, data):
     "A set with images and labels, both checked, and the names of its files if there are any."
     if not (hasattr(data, 'images') and hasattr(data, 'labels')):
@@ -34,7 +28,7 @@ def _checked_set(name, data):
                         f'got {type(data).__name__}')
     images = _image_array(f'{name}.images', data.images)
     labels = check_labels(f'{name}.labels', data.labels, len(images))[0]
-    return _Files(images, labels, files=tuple(getattr(data, 'files', ())))
+    return LabelledImages(images, labels, files=tuple(getattr(data, 'files', ())))
 
 def _checked_sets(train, test):
     "Both sets checked, and of one kind."

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 from fashion_proto import data
+from fashion_proto.core import fast_csv, fetch
 from fashion_proto.data import LABELS, LabelledImages, as_float, load_fashion_mnist, read_csv, read_idx
 
-NAMES = list(data._PAYLOADS)
+NAMES = list(fetch.PAYLOADS)
 
 
 def idx(array):
@@ -37,7 +38,7 @@ def official(fashion, tmp_path_factory):
 @pytest.fixture(scope="session")
 def csv_pair(fashion, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kaggle")
-    for part, name in zip(fashion, data._CSV): part.frame().to_csv(folder / name, index=False)
+    for part, name in zip(fashion, fetch.CSV_PAIR): part.frame().to_csv(folder / name, index=False)
     return folder
 
 
@@ -47,7 +48,7 @@ def nowhere(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setattr(data.platformdirs, "user_cache_path", lambda name: cache)
     monkeypatch.setattr(data, "_DEBIAN", tmp_path / "no package")
-    monkeypatch.setattr(data, "MIRRORS", [])
+    monkeypatch.setattr(fetch, "MIRRORS", [])
     monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
     return cache
 
@@ -102,7 +103,7 @@ def test_read_idx_without_a_file(tmp_path):
 
 # ---- CSV -------------------------------------------------------------------------------------------------------------
 
-HEADER = ",".join(data._COLUMNS)
+HEADER = ",".join(fast_csv.COLUMNS)
 ROW = ",".join(["3"] + [str(i % 256) for i in range(784)])
 
 
@@ -114,7 +115,7 @@ def written(tmp_path, text):
 
 @pytest.mark.parametrize("text", [
     f"{HEADER}\n{ROW}\n{ROW}\n", f"{HEADER}\n{ROW}\n{ROW}", f"{HEADER}\r\n{ROW}\r\n{ROW}\r\n", f"{HEADER}\n{ROW}\n{ROW}\n\n\n",
-    f"\ufeff{HEADER}\n{ROW}\n{ROW}\n", ",".join(f'"{c}"' for c in data._COLUMNS) + f"\n{ROW}\n{ROW}\n"])
+    f"\ufeff{HEADER}\n{ROW}\n{ROW}\n", ",".join(f'"{c}"' for c in fast_csv.COLUMNS) + f"\n{ROW}\n{ROW}\n"])
 def test_read_csv_forms(tmp_path, text):
     got = read_csv(written(tmp_path, text))
     assert got.images.shape == (2, 28, 28) and got.images.dtype == np.uint8 and list(got.labels) == ["Dress"] * 2
@@ -171,7 +172,7 @@ def test_read_csv_without_a_final_newline_at_every_place_of_a_block(tmp_path, mo
     for n in 1, 2, 3:
         for size in range(len(ROW) - 3, len(ROW) + 4):
             text = f"{HEADER}\n" + "\n".join([ROW] * n)
-            blocks = [data._read_block(written(tmp_path, text), start, start + size, data._COLUMNS)
+            blocks = [fast_csv.read_block(written(tmp_path, text), start, start + size, fast_csv.COLUMNS)
                       for start in range(len(HEADER) + 1, len(text), size)]
             assert sum(len(codes) for codes, _ in blocks) == n
 
@@ -181,12 +182,12 @@ def test_small_numbers_against_python():
     for _ in range(200):
         table = rng.integers(0, 256, (rng.integers(1, 5), rng.integers(1, 6)))
         text = "".join(",".join(map(str, row)) + "\n" for row in table)
-        assert (data._small_numbers(text.encode(), table.shape[1]) == table).all()
+        assert (fast_csv.small_numbers(text.encode(), table.shape[1]) == table).all()
         at = rng.integers(len(text))
         bad = text[:at] + rng.choice(list(" -.x:/0123456789,\n")) + text[at + 1:]
         fields = [line.split(",") for line in bad.removesuffix("\n").split("\n")]
         fine = bad.endswith("\n") and all(len(f) == table.shape[1] and all(c.isdigit() and len(c) <= 3 and int(c) < 256 for c in f) for f in fields)
-        got = data._small_numbers(bad.encode(), table.shape[1])
+        got = fast_csv.small_numbers(bad.encode(), table.shape[1])
         assert (got is not None) == fine, bad
         if fine: assert (got == np.array(fields, int)).all()
 
@@ -197,7 +198,7 @@ def test_csv_pair_is_the_earlier_release(csv_pair, fashion):
 
 
 def test_csv_pair_with_other_counts(tmp_path, fashion):
-    for part, name in zip(fashion, data._CSV): part[:1000].frame().to_csv(tmp_path / name, index=False)
+    for part, name in zip(fashion, fetch.CSV_PAIR): part[:1000].frame().to_csv(tmp_path / name, index=False)
     with pytest.raises(ValueError, match="must have 6000 images of each label"): load_fashion_mnist(tmp_path)
 
 
@@ -313,21 +314,21 @@ def files(cache):
 def test_download_goes_on_to_the_next_mirror(official, fashion, nowhere, serve, monkeypatch):
     first = f"{NAMES[0]}.gz"
     dropping, wrong, good = handler(official, cut=[first]), handler(official, wrong=[first]), handler(official)
-    monkeypatch.setattr(data, "MIRRORS", [serve(dropping), serve(wrong) + "/", serve(good) + "/"])
+    monkeypatch.setattr(fetch, "MIRRORS", [serve(dropping), serve(wrong) + "/", serve(good) + "/"])
     assert same(load_fashion_mnist(), fashion)
     assert files(nowhere) == sorted(f"{n}.gz" for n in NAMES)
     assert wrong.asked == [first] and good.asked == [first]
-    monkeypatch.setattr(data, "MIRRORS", [])
+    monkeypatch.setattr(fetch, "MIRRORS", [])
     assert same(load_fashion_mnist(), fashion), "the second time it is all in the cache"
 
 
 def test_download_that_fails_leaves_no_part_and_can_go_on(official, fashion, nowhere, serve, monkeypatch):
     last = f"{NAMES[3]}.gz"
-    monkeypatch.setattr(data, "MIRRORS", [serve(handler(official, cut=[last], wrong=[f"{NAMES[1]}.gz"]))])
+    monkeypatch.setattr(fetch, "MIRRORS", [serve(handler(official, cut=[last], wrong=[f"{NAMES[1]}.gz"]))])
     with pytest.raises(FileNotFoundError, match="download: "): load_fashion_mnist()
     assert set(files(nowhere)) <= {f"{NAMES[0]}.gz", f"{NAMES[2]}.gz"}
-    for name in files(nowhere): data._verified(nowhere / name, name.removesuffix(".gz"))
-    monkeypatch.setattr(data, "MIRRORS", [serve(handler(official))])
+    for name in files(nowhere): fetch.verified(nowhere / name, name.removesuffix(".gz"))
+    monkeypatch.setattr(fetch, "MIRRORS", [serve(handler(official))])
     assert same(load_fashion_mnist(), fashion)
 
 
@@ -354,7 +355,7 @@ def test_two_processes_fill_the_cache_at_once(official, serve, tmp_path):
 
 def test_cache_that_cannot_be_written(official, nowhere, serve, monkeypatch, tmp_path):
     good = handler(official)
-    monkeypatch.setattr(data, "MIRRORS", [serve(good)])
+    monkeypatch.setattr(fetch, "MIRRORS", [serve(good)])
     (tmp_path / "file").write_text("")
     blocked = [tmp_path / "file" / "cache"]
     if os.geteuid():

@@ -21,7 +21,8 @@ def range_in_words(least, most, ends):
     if least is None: return f'{"at most" if ends in ("both", "right") else "below"} {most}'
     if most is None: return f'from {least} on' if ends in ('both', 'left') else f'above {least}'
     return {'both': f'from {least} to {most}', 'left': f'from {least} to below {most}',
-            'right': f'above {least} and at most {most}', 'neither': f'between {least} and {most}'}[ends]
+            'right': f'above {least} and at most {most}',
+            'neither': f'between {least} and {most}'}[ends]
 
 # %% ../../nbs/core/checks.ipynb #ec526af6
 def is_boolean(value):
@@ -47,7 +48,8 @@ def check_number(name, value, least=None, most=None, ends='both'):
     except OverflowError: number = np.inf if value > 0 else -np.inf
     try:
         if number != number: raise ValueError('NaN passes every limit')
-        return check_scalar(number, name, float, min_val=least, max_val=most, include_boundaries=ends)
+        return check_scalar(number, name, float, min_val=least, max_val=most,
+                            include_boundaries=ends)
     except ValueError:
         rule = 'a number' if least is most is None else range_in_words(least, most, ends)
         raise ValueError(f'{name} must be {rule}, got {value!r}') from None
@@ -74,7 +76,7 @@ def check_n_neighbors(k, n_samples):
 BLOCK_BYTES = 10**8
 
 def blocks(n, row_bytes):
-    "Slices from 0 to `n`, each of as many rows of `row_bytes` as `BLOCK_BYTES` holds, at least one."
+    "Slices from 0 to `n`, each of as many rows as `BLOCK_BYTES` holds, at least one."
     return list(gen_batches(n, max(1, BLOCK_BYTES // max(1, row_bytes)))) if n else []
 
 def n_threads(n_jobs):
@@ -113,7 +115,7 @@ def as_numbers(name, images, ndim=0):
 
 # %% ../../nbs/core/checks.ipynb #ad4b8c1c
 def check_labels(name, labels, n):
-    "The labels of `n` images as an array; the code of each, and the classes that the codes stand for."
+    "The labels of `n` images as an array, the code of each, and the classes by code."
     if not hasattr(labels, 'dtype'): labels = np.array([*labels], dtype=object)
     labels = np.asarray(labels)
     if labels.shape != (n,):

@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 # %% ../../nbs/core/estimators.ipynb #ec0cd764
 def image_shape(X):
     "The shape of one image of `X`, an array or a list of arrays; () for anything else."
-    if isinstance(X, (list, tuple)): return np.shape(X[0]) if len(X) and hasattr(X[0], 'shape') else ()
+    if isinstance(X, (list, tuple)):
+        return np.shape(X[0]) if len(X) and hasattr(X[0], 'shape') else ()
     return tuple(getattr(X, 'shape', ()))[1:]
 
 def as_rows(X, shape=()):

@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
-from .bounds import distance, insert_sorted, kind_of
+from .bounds import distance, insert_sorted
 from .checks import blocks
 from .products import frozen, native_rows
 

@@ -37,7 +37,7 @@ def writable(path):
 
 @contextmanager
 def replaced(path):
-    "A binary file to write to, which takes the place of the one at `path` when the block ends well."
+    "A binary file to write to, which takes the place of `path` when the block ends well."
     path = writable(path)
     part = path.with_name(f'.{secrets.token_hex(8)}.part')
     try:
@@ -80,7 +80,8 @@ def mapped_array(file, info):
     size = math.prod(shape) * dtype.itemsize
     if dtype.hasobject or fortran or file.tell() - start + size != info.file_size:
         raise ValueError(f'{info.filename} holds something else')
-    return np.asarray(np.memmap(file, dtype, 'c', file.tell(), shape)) if size else np.empty(shape, dtype)
+    if not size: return np.empty(shape, dtype)
+    return np.asarray(np.memmap(file, dtype, 'c', file.tell(), shape))
 
 # %% ../../nbs/core/storage.ipynb #5e055fd5
 def load_arrays(path, kind):
