@@ -310,7 +310,8 @@ class ANN(Votes):
         """
         check_is_fitted(self)
         if len(self.curve_) == 0:
-            raise ValueError('there is no curve: the search is exact, '
+            raise ValueError('there is '
+                             'no curve: the search is exact, '
                              f'because {self.setting_["because"]}')
         if ax is None: ax = plt.subplots(figsize=(5.2, 3.2), layout='constrained')[1]
         _draw_tradeoff(ax, self.curve_, self.setting_, self.target_recall)

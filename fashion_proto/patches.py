@@ -57,7 +57,7 @@ def _cluster(rows, k, random_state):
 # %% ../nbs/10_patches.ipynb #e44fa111
 _Learned = namedtuple('_Learned', 'shift to_even to_odd by_even by_odd norms')
 
-def _learn(patches, k, rng):
+def _learn_encoder(patches, k, rng):
     "What encodes patches like these, and the two parts of `k` prototypes (mirror images aside)."
     patches = _normalised(patches, _FLOOR)
     shift, to_even, from_even = _whitening(patches.even)
@@ -204,7 +204,7 @@ class PatchPrototypes(TransformerMixin, TakesImages):
         total = math.prod(windows.shape[:3])
         chosen = rng.randint(0, total, 200_000) if total > 200_000 else np.arange(total)
         chosen = windows[np.unravel_index(chosen, windows.shape[:3])].transpose(0, 2, 3, 1)
-        self._learned, even, odd = _learn(self._scaled(chosen), self.n_prototypes // 2, rng)
+        self._learned, even, odd = _learn_encoder(self._scaled(chosen), self.n_prototypes // 2, rng)
         self.prototypes_ = self._pictures(even, odd, images.shape[3])
 
     def _pictures(self, even, odd, channels):

@@ -262,13 +262,9 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
         Raises
         ------
-        TypeError
-            `estimator` has no `predict_proba`, or a parameter is not a number.
-        ValueError
-            A parameter is out of range, a label is not known to the estimator, or a probability is
-            NaN.
-        NotFittedError
-            `estimator` is not fitted.
+        TypeError, ValueError, NotFittedError
+            `estimator` has no `predict_proba` or is not fitted, a parameter is not a number or out
+            of range, a label is not known to the estimator, or a probability is NaN.
         """
         self._check_parameters()
         check_is_fitted(self.estimator)

@@ -32,6 +32,8 @@ extensions = [
 exclude_patterns = ["_*", "**/.ipynb_checkpoints"]
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
+nb_code_prompt_show, nb_code_prompt_hide = "Imports and preparations", "Fold"
 nb_number_source_lines = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -60,12 +62,18 @@ html_theme_options = {
     "source_repository": cfg.git_url,
     "source_branch": cfg.branch,
     "source_directory": "nbs/",
-    "top_of_page_buttons": [],
+    "top_of_page_buttons": ["view"],  # the notebook that the page is
     "light_css_variables": fonts
     | {"color-brand-primary": "#0b5cad", "color-brand-content": "#0b5cad"},
     "dark_css_variables": fonts
     | {"color-brand-primary": "#7db8f0", "color-brand-content": "#7db8f0"},
 }
+
+# The parts of the core, each before those that import it
+PARTS = (
+    "checks estimators storage files fast_csv fetch products sketches bounds graph engines "
+    "patch_loops scatter report"
+).split()
 
 # The site serves MathJax itself: one script that draws with SVG and needs no font files
 mathjax_path = "mathjax/tex-svg-full.js"
@@ -110,6 +118,24 @@ def shown(cell):
     return cell
 
 
+# The sidebar: each group and the pages in it, by number
+GROUPS = {
+    "Look": ["0[0-2]*"],
+    "Prototypes": ["0[3-5]*"],
+    "Neighbours": ["0[6-8]*"],
+    "Is the data in order?": ["09*"],
+    "Further": ["1[0-4]*"],
+    "The verdict": ["15*"],
+    "The workshop": ["core/index", *(f"core/{part}" for part in PARTS)],
+    "Reference": ["api"],
+}
+
+
+def toctree(caption, pages):
+    lines = [f":caption: {caption}", ":hidden:", ":glob:", "", *pages]
+    return "\n".join(["```{toctree}", *lines, "```"])
+
+
 def lesson(app, docname, source):
     "Read a notebook as a page."
     if not str(app.env.doc2path(docname)).endswith(".ipynb"):
@@ -125,16 +151,7 @@ def lesson(app, docname, source):
                 )
             c.source = linked(text, names)
     if docname == "index":
-        toc = "```{{toctree}}\n:hidden:\n:caption: {}\n:glob:\n\n{}\n```"
-        nb.cells.append(
-            nbformat.v4.new_markdown_cell(
-                toc.format("Chapters", "[0-9]*")
-                + "\n\n"
-                + toc.format("The workshop", "core/*")
-                + "\n\n"
-                + toc.format("Reference", "api")
-            )
-        )
+        nb.cells += [nbformat.v4.new_markdown_cell(toctree(*group)) for group in GROUPS.items()]
     source[0] = nbformat.writes(nb)
 
 
