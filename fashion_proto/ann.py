@@ -18,13 +18,16 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from .core.checks import (
-    check_choice, check_flag, check_n_neighbors, check_number, n_threads)
+    check_choice, check_flag, check_n_neighbors, check_number, moved_names, n_threads)
 from .core.engines import ENGINES, check_installed, installed
 from .core.graph import searchable
 from .core.products import frozen
 from .core.storage import load_arrays, save_arrays, storable
 from .knn import KNN, Votes
 from .trees import recall_at_k
+
+__getattr__ = moved_names({name: 'fashion_proto.trees'
+                           for name in ('build_annoy', 'ann_kneighbors', 'ann_pred')})
 
 # %% ../nbs/08a_ann.ipynb #0baf6630
 def _surely(recalls):
@@ -244,15 +247,8 @@ class ANN(Votes):
 
         Parameters
         ----------
-        X : array-like, shape (n, height, width) or (n, n_features)
-            Training images, any numeric dtype.
-        y : array-like, shape (n,)
-            Their labels, of any kind.
-
-        Returns
-        -------
-        ANN
-            The estimator itself.
+        X, y
+            Training images and labels, as for `KNN.fit`.
 
         Raises
         ------

@@ -180,11 +180,6 @@ class NearestPrototype(ImageClassifier):
         y : array-like, shape (n,)
             Their labels, of any kind.
 
-        Returns
-        -------
-        NearestPrototype
-            The estimator itself.
-
         Raises
         ------
         ValueError, TypeError
@@ -250,15 +245,8 @@ class AveragePrototypes(NearestPrototype):
 
         Parameters
         ----------
-        X : array-like, shape (n, height, width) or (n, n_features)
-            Training images, any numeric dtype.
-        y : array-like, shape (n,)
-            Their labels, of any kind.
-
-        Returns
-        -------
-        AveragePrototypes
-            The estimator itself.
+        X, y
+            Training images and labels, as for `NearestPrototype.fit`.
 
         Raises
         ------

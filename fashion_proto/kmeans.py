@@ -128,10 +128,6 @@ class KMeansPrototypes(NearestPrototype):
     prototype_labels_, classes_, image_shape_, n_features_in_
         As for `NearestPrototype`, which also has `predict`.
 
-    Notes
-    -----
-    Any numeric dtype; nothing is rescaled. Of prototypes equally near, the first wins.
-
     References
     ----------
     T. Hastie, R. Tibshirani and J. Friedman, "The Elements of Statistical Learning",
@@ -145,15 +141,8 @@ class KMeansPrototypes(NearestPrototype):
 
         Parameters
         ----------
-        X : array-like, shape (n, height, width) or (n, n_features)
-            Training images, any numeric dtype.
-        y : array-like, shape (n,)
-            Their labels, of any kind.
-
-        Returns
-        -------
-        KMeansPrototypes
-            The estimator itself.
+        X, y
+            Training images and labels, as for `NearestPrototype.fit`.
 
         Raises
         ------

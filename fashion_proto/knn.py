@@ -209,11 +209,6 @@ class KNN(Votes):
             Training images, any numeric dtype, at least `n_neighbors` of them.
         y : array-like, shape (n,)
             Their labels, of any kind.
-
-        Returns
-        -------
-        KNN
-            The estimator itself.
         """
         self._check_parameters()
         threads = n_threads(self.n_jobs)

@@ -140,15 +140,8 @@ class LVQ(NearestPrototype):
 
         Parameters
         ----------
-        X : array-like, shape (n, height, width) or (n, n_features)
-            Training images, any numeric dtype.
-        y : array-like, shape (n,)
-            Their labels, of any kind.
-
-        Returns
-        -------
-        LVQ
-            The estimator itself.
+        X, y
+            Training images and labels, as for `NearestPrototype.fit`.
 
         Raises
         ------

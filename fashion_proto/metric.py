@@ -96,11 +96,6 @@ class ClassMetric(TransformerMixin, BaseEstimator):
         y : array-like, shape (n,)
             Their labels, of any kind.
 
-        Returns
-        -------
-        ClassMetric
-            The estimator itself.
-
         Raises
         ------
         ValueError, TypeError

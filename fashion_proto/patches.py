@@ -17,9 +17,13 @@ from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
-from .core.checks import check_choice, check_whole, n_threads, spread
+from .core.checks import (
+    check_choice, check_whole, moved_names, n_threads, spread)
 from .core.estimators import TakesImages, as_rows, image_shape
 from .core.patch_loops import encode_images
+
+__getattr__ = moved_names({'ClassMetric': 'fashion_proto.metric',
+                           'PatchKNN': 'fashion_proto.patchknn'})
 
 # %% ../nbs/10_patches.ipynb #b8e59f9f
 _Patches = namedtuple('_Patches', 'even odd')

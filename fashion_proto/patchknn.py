@@ -97,15 +97,8 @@ class PatchKNN(TransformerMixin, Votes):
 
         Parameters
         ----------
-        X : array-like, shape (n, height, width), (n, height, width, channels) or (n, n_features)
-            Training images, any numeric dtype.
-        y : array-like, shape (n,)
-            Their labels, of any kind.
-
-        Returns
-        -------
-        PatchKNN
-            The estimator itself.
+        X, y
+            Training images and labels, as for `KNN.fit`.
 
         Raises
         ------
@@ -202,29 +195,10 @@ class PatchKNN(TransformerMixin, Votes):
         return parts / np.where(total > 0, total, 1)
 
     def explain(self, image, label=None):
-        """A figure of one image, its nearest neighbours, and the votes.
+        """A figure of one image, its nearest neighbours, and the votes, as `KNN.explain` draws it.
 
         Below each neighbour: its label, its distance and, of several sets, the share in percent
         that each has in the squared distance.
-
-        Parameters
-        ----------
-        image : array-like, shape (height, width) or (height, width, 3)
-            The image to name.
-        label : str, optional
-            Its true label, to be written above it.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            Ten neighbours are drawn at the most; all vote.
-
-        Raises
-        ------
-        ValueError
-            `image` is not like the images of `fit`, or these cannot be drawn.
-        NotFittedError
-            `fit` was not called.
         """
         check_is_fitted(self)
         if np.shape(image) != self.image_shape_:

@@ -226,11 +226,6 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         y : array-like, shape (n,)
             Their labels, of any kind.
 
-        Returns
-        -------
-        PredictionSets
-            The estimator itself.
-
         Raises
         ------
         TypeError
@@ -254,11 +249,6 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Images that the estimator was not fitted to.
         y : array-like, shape (n,)
             Their labels.
-
-        Returns
-        -------
-        PredictionSets
-            The estimator itself.
 
         Raises
         ------

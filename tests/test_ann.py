@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fashion_proto.core import graph
 from fashion_proto.ann import ANN, _state_of, engines
-from fashion_proto.core.storage import load_arrays as _load_arrays, save_arrays as _save_arrays
+from fashion_proto.core.storage import save_arrays as _save_arrays
 from fashion_proto.knn import KNN
 from fashion_proto.trees import ann_kneighbors, ann_pred, build_annoy, recall_at_k
 

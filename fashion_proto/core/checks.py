@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['BLOCK_BYTES', 'range_in_words', 'is_boolean', 'check_whole', 'check_number', 'check_choice', 'check_flag',
-           'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'check_images', 'as_numbers', 'check_labels']
+           'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'check_images', 'as_numbers', 'check_labels',
+           'moved_names']
 
 # %% ../../nbs/core/checks.ipynb #2c18037f
+import importlib
 import numbers
 from concurrent.futures import ThreadPoolExecutor
 
@@ -130,3 +132,11 @@ def check_labels(name, labels, n):
         raise TypeError(f'{name} must be all strings or all numbers, got both')
     classes, codes = np.unique(labels, return_inverse=True)
     return labels, codes, classes
+
+# %% ../../nbs/core/checks.ipynb #4dcf106c
+def moved_names(places):
+    "The `__getattr__` of a module from which names moved: {'PatchKNN': 'fashion_proto.patchknn'}."
+    def lookup(name):
+        if name in places: return getattr(importlib.import_module(places[name]), name)
+        raise AttributeError(f'this module has no attribute {name!r}')
+    return lookup
