@@ -79,7 +79,9 @@ BLOCK_BYTES = 10**8
 
 def blocks(n, row_bytes):
     "Slices from 0 to `n`, each of as many rows as `BLOCK_BYTES` holds, at least one."
-    return list(gen_batches(n, max(1, BLOCK_BYTES // max(1, row_bytes)))) if n else []
+    size = max(1, BLOCK_BYTES // max(1, row_bytes))
+    if n <= size: return [slice(0, n)] if n else []
+    return list(gen_batches(n, size))
 
 def n_threads(n_jobs):
     "How many threads `n_jobs` stands for, as in scikit-learn."
