@@ -126,6 +126,11 @@ def test_no_name_is_defined_twice():
     assert not {name: places for name, places in where.items() if len(places) > 1}
 
 
+def test_no_merge_left_its_marks():
+    for path in [ROOT / "nbs/index.ipynb", ROOT / "README.md", *CHAPTERS, *CORE]:
+        assert not re.search(r"<<<<<<<|>>>>>>>", path.read_text(encoding="utf-8")), path.name
+
+
 def test_messages_say_is_not_a():
     for path in CHAPTERS + CORE:
         for cell in nbformat.read(path, as_version=4).cells:
