@@ -24,7 +24,7 @@ from .core.files import parse_idx, unpacked
 LABELS = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat',
           'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
 
-# %% ../nbs/00_data.ipynb #83c87864
+# %% ../nbs/00_data.ipynb #d2ab2c90
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages:
     """Images and their labels, in the same order.
@@ -46,8 +46,8 @@ class LabelledImages:
     Raises
     ------
     ValueError
-        The images have no rows or columns, there are not as many labels as images, or a label is
-        missing.
+        The images have no rows or columns, there are not as many labels or files as images, or a
+        label is missing.
     """
     images: np.ndarray
     labels: pd.Categorical
@@ -55,16 +55,18 @@ class LabelledImages:
     files: tuple = ()
 
     def __post_init__(self):
-        images, labels = np.asarray(self.images), self.labels
+        images, labels, files = np.asarray(self.images), self.labels, tuple(self.files)
         if not isinstance(labels, pd.Categorical): labels = pd.Categorical(labels)
         if images.ndim < 2:
             raise ValueError(f'images must have 2 dimensions or more, got shape {images.shape}')
-        if len(labels) != len(images):
-            raise ValueError(f'labels must be as many as images, {len(images)}, got {len(labels)}')
+        for name, given in ('labels', labels), ('files', files or labels):
+            if len(given) != len(images):
+                raise ValueError(f'{name} must be as many as images, {len(images)}, '
+                                 f'got {len(given)}')
         if (labels.codes < 0).any():
             raise ValueError(f'labels must not be missing, got {(labels.codes < 0).sum()} that are')
-        object.__setattr__(self, 'images', images)
-        object.__setattr__(self, 'labels', labels)
+        for name, value in (('images', images), ('labels', labels), ('files', files)):
+            object.__setattr__(self, name, value)
 
     def __len__(self): return len(self.images)
 

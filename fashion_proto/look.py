@@ -50,7 +50,7 @@ def show_data(data, figsize=None, ax=None, formatter='{}', vmin=None, vmax=None)
     ax.set(xticks=[], yticks=[])
     return ax
 
-# %% ../nbs/01_look.ipynb #2985bb9c
+# %% ../nbs/01_look.ipynb #34fe0e50
 def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None, random_state=0):
     """A grid of images, all on one grey scale from no ink to full ink.
 
@@ -79,7 +79,7 @@ def show_images(data, labels=None, nrows=2, ncols=5, figsize=None, indices=None,
     Raises
     ------
     ValueError
-        `data` are no images, `labels` are not as many, or `indices` are not whole numbers or more
+        `data` are not images, `labels` are not as many, or `indices` are not whole numbers or more
         than places.
     IndexError
         An index is not that of an image.

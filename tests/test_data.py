@@ -395,6 +395,20 @@ def test_labelled_images_refuses(images, labels, message):
     with pytest.raises(ValueError, match=message): LabelledImages(images, labels)
 
 
+@pytest.mark.parametrize("files", [("a", "b", "c"), ["a", "b", "c"], np.array(["a", "b", "c"])])
+def test_names_of_files_travel_with_their_images(files):
+    named = LabelledImages(np.zeros((3, 4)), list("xyx"), files=files)
+    assert named.files == ("a", "b", "c") and named[1:].files == ("b", "c") and named[[2, 0]].files == ("c", "a")
+    train, valid = named.split(1 / 3)
+    assert sorted(train.files + valid.files) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("files", [["a"], ["a", "b", "c", "d"]])
+def test_files_must_be_as_many_as_images(files):
+    with pytest.raises(ValueError, match=f"files must be as many as images, 3, got {len(files)}"):
+        LabelledImages(np.zeros((3, 4)), list("xyx"), files=files)
+
+
 def test_split(fashion):
     train = fashion[0]
     a, b = train.split(), train.split()

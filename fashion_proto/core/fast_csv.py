@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'small_numbers', 'lines_from', 'complain', 'read_block', 'read_kaggle']
 
-# %% ../../nbs/core/fast_csv.ipynb #efe226ae
+# %% ../../nbs/core/fast_csv.ipynb #dc5e4810
 #| code-fold: true
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -60,7 +61,7 @@ def complain(path, begin, text, columns):
                 raise ValueError(f'{path}, line {number}: {column} must be a whole number '
                                  f'from 0 to {most}, got {field!r}')
 
-# %% ../../nbs/core/fast_csv.ipynb #fe0c9869
+# %% ../../nbs/core/fast_csv.ipynb #5bdcb4cf
 COLUMNS = ['label', *(f'pixel{i}' for i in range(1, 785))]
 
 def read_block(path, start, stop, columns):
@@ -79,11 +80,8 @@ def read_kaggle(path):
     names = header.decode('utf-8-sig', errors='replace').strip().split(',')
     columns = [name.strip(' "') for name in names]
     if sorted(columns) != sorted(COLUMNS):
-        missing = [name for name in COLUMNS if name not in set(columns)]
-        seen, known, other = set(), set(COLUMNS), []
-        for name in columns:
-            if name not in known or name in seen: other.append(name)
-            seen.add(name)
+        missing = list(Counter(COLUMNS) - Counter(columns))
+        other = list((Counter(columns) - Counter(COLUMNS)).elements())
         raise ValueError(f'{path} must have the columns label and pixel1 to pixel784, once each; '
                          f'{len(missing)} missing {missing[:3]}, '
                          f'{len(other)} unknown or repeated {other[:3]}')
