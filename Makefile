@@ -1,8 +1,11 @@
 # One verb each. `make book` and `make test` are all that a reader needs; `make` lists the rest.
 PY := .venv/bin/python
 TOOLS := nbs/_tools
+XDIST := -n 2 --dist loadfile  # two files at a time; XDIST= for one after the other
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TQDM_DISABLE ?= 1
+# Keep compiled modules: without them every kernel compiles its libraries again, some seconds each
+unexport PYTHONDONTWRITEBYTECODE
 
 help:      ## list these targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -11,9 +14,11 @@ book: data  ## run every chapter on the real data (again only what changed), and
 	@$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs
 	@$(PY) $(TOOLS)/build_site.py _proc/nbs
 
-test: data  ## check everything that CI checks
-	@sh $(TOOLS)/setup.sh browser
-	@$(PY) -m pytest -q tests
+test: data  ## check everything that CI checks (DURATIONS=20 lists the slowest)
+	@sh $(TOOLS)/setup.sh browser & browser=$$!; \
+	$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs || echo "the tests say more"; \
+	wait $$browser
+	@$(PY) -m pytest -q $(XDIST) tests $(if $(DURATIONS),--durations=$(DURATIONS))
 
 lab: data  ## open the chapters in JupyterLab
 	@$(PY) -m jupyterlab nbs --LabApp.default_url=/lab/tree/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -73,7 +73,7 @@ def _pace(done, learning_rate):
     "The rate and the steepness of the cost once this share of the rounds is `done`."
     return learning_rate * (1 - done), _STEEPNESS[0] * (_STEEPNESS[1] / _STEEPNESS[0])**done
 
-# %% ../nbs/05_lvq.ipynb #615a3353
+# %% ../nbs/05_lvq.ipynb #20e96807
 class LVQ(NearestPrototype):
     """Classifier by the nearest of several prototypes of each class, learned by GLVQ.
 

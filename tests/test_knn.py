@@ -734,7 +734,8 @@ def test_save_and_load(tmp_path, metric, n):
         back = KNN.load(str(tmp_path / "knn.npz"))
         assert back.get_params() == knn.get_params() and back.search_ == knn.search_ and back.image_shape_ == (8, 5)
         assert mapped(back._points)
-        for ours, theirs in zip(knn.kneighbors(), back.kneighbors()): assert (ours == theirs).all()
+        asked = points[:500].reshape(-1, 8, 5) if metric == "manhattan" else None       # that one looks at all pairs
+        for ours, theirs in zip(knn.kneighbors(asked), back.kneighbors(asked)): assert (ours == theirs).all()
         assert (knn.predict(points[:9].reshape(9, 8, 5)) == back.predict(points[:9].reshape(9, 8, 5))).all()
         assert back.classes_.dtype == knn.classes_.dtype
         with np.load(tmp_path / "knn.npz", allow_pickle=False) as archive: assert (archive["points"] == points).all()

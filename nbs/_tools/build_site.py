@@ -34,6 +34,9 @@ with tempfile.TemporaryDirectory() as tmp:
     ):
         sys.exit(1)
     (html / ".nojekyll").touch()  # or GitHub Pages would drop the folders that start with _
+    new = out.with_name(f"{out.name}.new")  # beside the old one, which stays until this is whole
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(html, new)
     shutil.rmtree(out, ignore_errors=True)
-    shutil.move(html, out)
+    new.rename(out)
 print(f"the book is ready: open {out / 'index.html'}")

@@ -1,22 +1,30 @@
-"""Run the chapters, each in a Jupyter kernel of its own, with a line of progress for each.
+"""Run the chapters, two at a time, each in a Jupyter kernel of its own, and say how long is left.
 
     python nbs/_tools/run_notebooks.py [--flags timing] [--write | --out FOLDER] [NOTEBOOK ...]
 
 A cell marked with a test flag of settings.ini (`tst_flags`) that --flags does not name is not
-run: it keeps its outputs.
+run: it keeps its outputs. A cell that measures time runs while no other does. With --out a chapter
+is run again only if something that its outputs depend on has changed, so that a run that was
+stopped goes on where it was.
 """
 
 import argparse
 import base64
+import functools
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
+import joblib
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -24,41 +32,83 @@ from nbdev.config import get_config
 from PIL import Image, ImageChops
 
 cfg = get_config()
+SECONDS = Path(__file__).with_name("seconds.json")  # of each chapter at the last `make prepare`
+LAST = ["15_verdict.ipynb", "index.ipynb"]  # these read what all others wrote, in this order
+CLOCK = re.compile(r"#\|\s*timing|perf_counter|with_time")
+
+
+class Seats:
+    "Room for `n` cells at a time; a cell that needs all of it waits, and others wait behind it."
+
+    def __init__(self, n):
+        self.n, self.free, self.turn = n, threading.Semaphore(n), threading.Lock()
+        self.closed = False
+
+    @contextmanager
+    def take(self, n):
+        with self.turn:
+            for _ in range(n):
+                self.free.acquire()
+        try:
+            if self.closed:
+                raise DeadKernelError("stopped")
+            yield
+        finally:
+            self.free.release(n)
 
 
 class Client(NotebookClient):
-    "A notebook client that leaves out the cells with a flag in `skip`."
+    "A notebook client that leaves out the cells with a flag in `skip`, and lets clocks run alone."
 
-    skip = frozenset()
+    skip, seats, at = frozenset(), Seats(1), 0
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
         if self.skip & set(re.findall(r"(?m)^#\|\s*([\w-]+)", cell.source)):
             return cell
-        return await super().async_execute_cell(cell, cell_index, **kwargs)
+        self.at = cell_index
+        with self.seats.take(self.seats.n if CLOCK.search(cell.source) else 1):
+            return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
-def run(path, flags=()):
-    "The notebook at `path` with fresh outputs; raises where a cell does."
-    os.environ.update(TQDM_DISABLE="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    if folder := os.environ.get("FASHION_MNIST_DIR"):  # the kernel works in another folder
-        os.environ["FASHION_MNIST_DIR"] = os.path.abspath(os.path.expanduser(folder))
-    nb = nbformat.read(path, as_version=4)
+def client_for(path, folder, flags=(), seats=None):
+    "What runs the notebook at `path` in `folder`."
     client = Client(
-        nb,
-        timeout=600,
+        nbformat.read(path, as_version=4),
+        timeout=900,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(Path(path).parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.skip = frozenset(cfg.tst_flags.split()) - set(flags)
-    client.execute()
+    client.seats = seats or Seats(1)
+    return client
+
+
+def run(client):
+    "The notebook of `client` with fresh outputs; raises where a cell does."
+    nb = client.execute()
     for out in (
         o for cell in nb.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
     ):
         out.data["image/png"] = slim(out.data["image/png"])
     return nb
+
+
+def data_folder():
+    "Where the reader keeps the data, as a path that holds in every folder; empty if not said."
+    folder = os.environ.get("FASHION_MNIST_DIR", "")
+    return folder and os.path.abspath(os.path.expanduser(folder))
+
+
+def set_environment():
+    "What every kernel sees, whatever the machine."
+    os.environ.update(TQDM_DISABLE="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    # joblib would look for physical cores in /sys, which is not there in every sandbox, and warn
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(joblib.cpu_count()))
+    if data_folder():
+        os.environ["FASHION_MNIST_DIR"] = data_folder()
 
 
 def slim(png):
@@ -92,26 +142,148 @@ def copy_book(folder):
     )
 
 
-def fingerprint(path, results):
-    """What the outputs of a notebook depend on: itself, the package, what was measured before,
-    the libraries, the data."""
+@functools.cache
+def common():
+    "What all outputs depend on: the package, what the bench measured, the libraries, the data."
     parts = [
-        path,
         *sorted(cfg.lib_path.rglob("*.py")),
         *sorted((cfg.config_path / "bench/results").glob("*")),
         Path(__file__),
-        *sorted(p for p in results.glob("*") if p.name < path.name),
         cfg.config_path / ".github/constraints.txt",
     ]
-    return hashlib.sha256(
-        b"".join(p.read_bytes() for p in parts) + os.environ.get("FASHION_MNIST_DIR", "").encode()
-    ).hexdigest()
+    return b"".join(p.read_bytes() for p in parts) + data_folder().encode()
+
+
+def fingerprint(path, results):
+    "What the outputs of a notebook depend on, its own text and what other chapters wrote included."
+    read = sorted(p for p in results.glob("*") if p.name < path.name) if path.name in LAST else []
+    text = b"".join(p.read_bytes() for p in [path, *read])
+    return hashlib.sha256(text + common()).hexdigest()
+
+
+def write_whole(target, text):
+    "Write a file that is there as a whole or not at all."
+    new = target.with_name(f".{target.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def what_failed(path, client, error):
+    "The cell that failed, and the last lines of what it said."
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    source = client.nb.cells[client.at].source.splitlines()
+    said = [*source[-8:], "-" * 20, *text[-12:]]
+    return "\n    ".join([f"FAILED {name_of(path)}, cell {client.at}:", *said])
+
+
+def name_of(path):
+    "The name of a chapter, with its folder if it is in one."
+    return path.stem if path.resolve().parent == cfg.nbs_path else f"{path.parent.name}/{path.stem}"
+
+
+def span(seconds):
+    "Seconds, or minutes where there are many."
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+
+
+class Progress:
+    "Says which chapter is done, and how long the others take if the machine goes on as it did."
+
+    def __init__(self, paths):
+        known = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
+        self.weights = {p: known.get(name_of(p), 10) for p in paths}
+        self.all, self.seconds = len(paths), {}
+        self.start, self.worked = time.time(), 0
+
+    def say(self, path, text, ran=True):
+        weight = self.weights.pop(path)
+        self.worked += weight if ran else 0
+        left = sum(self.weights.values())
+        pace = (time.time() - self.start) / self.worked if self.worked else 0.6
+        more = f"; about {span(left * pace)} to go" if left else ""
+        n = self.all - len(self.weights)
+        print(f"{n:2} of {self.all}  {name_of(path):22} {text}{more}", flush=True)
+
+
+class Book:
+    "Chapters that are run, and where they go."
+
+    def __init__(self, paths, flags=(), out=None, write=False, jobs=1):
+        self.paths, self.flags, self.out, self.write = paths, flags, out, write
+        self.seats, self.progress = Seats(jobs), Progress(paths)
+        self.running, self.failed = set(), []
+
+    def target(self, path):
+        return self.out / path.resolve().relative_to(cfg.nbs_path) if self.out else path
+
+    def is_done(self, path):
+        target = self.target(path)
+        stamp = target.with_suffix(".ran")
+        known = self.out and target.exists() and stamp.exists() and stamp.read_text()
+        return known and known == fingerprint(path, self.out / "results")
+
+    def keep(self, path, nb):
+        "Put the run away: the page first, then the stamp that says that it is there."
+        target = self.target(path)
+        if self.write or self.out:
+            write_whole(target, nbformat.writes(nb) + "\n")
+        if self.out:
+            write_whole(target.with_suffix(".ran"), fingerprint(path, self.out / "results"))
+
+    def run(self, path):
+        "Run one chapter, unless it has run or the book was stopped."
+        if self.seats.closed:
+            return
+        if self.is_done(path):
+            return self.progress.say(path, "has run, and nothing changed", ran=False)
+        start = time.time()
+        client = client_for(path, self.target(path).parent, self.flags, self.seats)
+        self.running.add(client)
+        try:
+            self.keep(path, run(client))
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
+            if not self.seats.closed:
+                self.failed.append(name_of(path))
+                self.progress.say(path, f"failed after {time.time() - start:.1f} s")
+                print(what_failed(path, client, e), file=sys.stderr, flush=True)
+            return
+        finally:
+            self.running.discard(client)
+        self.progress.seconds[name_of(path)] = round(time.time() - start, 1)
+        self.progress.say(path, f"{time.time() - start:5.1f} s")
+
+    def stop(self):
+        "End the kernels that run; what has run stays."
+        self.seats.closed = True
+        for client in list(self.running):
+            if client.km is not None and client.km.provisioner is not None:
+                client.km.provisioner.process.kill()
+
+    def run_all(self):
+        "Run what can run at the same time, then those that read the others' results."
+        first = [p for p in self.paths if p.name not in LAST]
+        with ThreadPoolExecutor(self.seats.n) as pool:
+            try:
+                for done in as_completed([pool.submit(self.run, p) for p in first]):
+                    done.result()
+                for path in self.paths:
+                    if path.name in LAST and not self.failed:
+                        pool.submit(self.run, path).result()
+            except BaseException:
+                self.stop()
+                raise
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("paths", nargs="*", type=Path)
     p.add_argument("--flags", default="", help="test flags whose cells are run too")
+    p.add_argument(
+        "--jobs", type=int, default=min(2, joblib.cpu_count()), help="chapters at a time"
+    )
     p.add_argument(
         "--write", action="store_true", help="keep the outputs in the notebooks themselves"
     )
@@ -121,32 +293,17 @@ def main():
         help="write the whole book, freshly run, into this folder; again only what changed",
     )
     a = p.parse_args()
+    set_environment()
     if a.out:
         copy_book(a.out)
-    failed = 0
-    for path in a.paths or chapters():
-        start, target = (
-            time.time(),
-            a.out / path.resolve().relative_to(cfg.nbs_path) if a.out else path,
-        )
-        stamp = target.with_suffix(".ran")
-        if a.out and stamp.exists() and stamp.read_text() == fingerprint(path, a.out / "results"):
-            print(f"has {path.name:24} run, and nothing changed", flush=True)
-            continue
-        if a.out:
-            shutil.copy(path, target)
-        try:
-            nb = run(target, a.flags.split())
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
-            print(f"FAILED {path.name}\n{e}", file=sys.stderr, flush=True)
-            failed += 1
-            continue
-        print(f"ran {path.name:24} {time.time() - start:5.1f} s", flush=True)
-        if a.write or a.out:
-            nbformat.write(nb, target)
-        if a.out:
-            stamp.write_text(fingerprint(path, a.out / "results"))
-    sys.exit(failed > 0)
+    book = Book(a.paths or chapters(), a.flags.split(), a.out, a.write, a.jobs)
+    try:
+        book.run_all()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on after the last chapter that is done")
+    if a.write and not a.paths and not book.failed:
+        write_whole(SECONDS, json.dumps(book.progress.seconds, indent=1) + "\n")
+    sys.exit(f"failed: {', '.join(book.failed)}" if book.failed else 0)
 
 
 if __name__ == "__main__":
