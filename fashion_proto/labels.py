@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['leaks', 'label_issues']
 
-# %% ../nbs/09a_labels.ipynb #41da2891
+# %% ../nbs/09a_labels.ipynb #e566e905
 #| code-fold: true
 from collections import namedtuple
 
@@ -20,7 +20,7 @@ from .core.checks import check_labels, check_n_neighbors
 from .data import LabelledImages
 from .knn import KNN, _shares
 
-# %% ../nbs/09a_labels.ipynb #895f08ad
+# %% ../nbs/09a_labels.ipynb #613fc006
 def _checked_set(name, data):
     "A set with images and labels, both checked, and the names of its files if there are any."
     if not (hasattr(data, 'images') and hasattr(data, 'labels')):

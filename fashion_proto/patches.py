@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PatchPrototypes']
 
-# %% ../nbs/10_patches.ipynb #c905a060
+# %% ../nbs/10_patches.ipynb #60384125
 #| code-fold: true
 import math
 from collections import namedtuple
@@ -58,7 +58,7 @@ def _cluster(rows, k, random_state):
     search = KMeans(k, init='random', n_init=1, max_iter=15, tol=0, random_state=random_state)
     with threadpool_limits(1): return search.fit(rows).cluster_centers_
 
-# %% ../nbs/10_patches.ipynb #e44fa111
+# %% ../nbs/10_patches.ipynb #54edced4
 _Learned = namedtuple('_Learned', 'shift to_even to_odd by_even by_odd norms')
 
 def _learn_encoder(patches, k, rng):
@@ -99,7 +99,7 @@ def _image_shape(shape, wanted):
     if len(shape) == 1: shape = (*shape, 1)
     return shape, shape if len(shape) == 3 else (*shape, 1)
 
-# %% ../nbs/10_patches.ipynb #3feb4ee1
+# %% ../nbs/10_patches.ipynb #0fddf2af
 class PatchPrototypes(TransformerMixin, TakesImages):
     """Images as they look through prototypes of patches: how near which prototype is, cell by cell.
 

@@ -116,11 +116,11 @@ def test_imports_go_one_way():
                 assert core or name in lessons[:lessons.index(path.stem)], f"{path.stem} must not import {name}"
 
 
-def test_modules_are_short_and_the_package_is_no_longer_than_it_was():
+def test_modules_are_short_and_so_is_the_package():
     lines = {p.relative_to(ROOT): p.read_text(encoding="utf-8").splitlines() for p in PACKAGE}
     assert not {p: len(own) for p, own in lines.items() if len(own) > 400}
     marks = sum(line.startswith("# %% ") for own in lines.values() for line in own)
-    assert sum(map(len, lines.values())) - 2 * marks <= 6068        # nbdev's marks between cells aside
+    assert sum(map(len, lines.values())) - 2 * marks <= 6400        # nbdev's marks aside; it was 6068 before it was asked for more kinds of input
 
 
 def test_no_name_is_defined_twice():

@@ -38,7 +38,7 @@ def unit_rows(X, side):
     blank[largest[:, 0] == 0, side] = 1
     return np.hstack([rows, blank])
 
-# %% ../../nbs/core/products.ipynb #20d7c1ee
+# %% ../../nbs/core/products.ipynb #3c531ce5
 def unit_distances(queries, points):
     "Cosine distances of `queries`, already unit rows, from `points`."
     points = unit_rows(points, 0)
@@ -49,11 +49,12 @@ def unit_distances(queries, points):
 def direct_distances(queries, points, rows, metric):
     "The distance of each query from those `rows` of `points`, directly, a block at a time."
     kernel = {'euclidean': 'euclidean', 'manhattan': 'cityblock'}.get(metric)
-    parts = [np.empty((len(queries), 0))]
+    parts = []
     for part in blocks(len(rows), 64 * points.shape[1]):
         block = points[rows[part]]
         parts.append(cdist(queries, block, kernel) if kernel else unit_distances(queries, block))
-    return np.hstack(parts)
+    if len(parts) == 1: return parts[0]
+    return np.hstack([np.empty((len(queries), 0)), *parts])
 
 # %% ../../nbs/core/products.ipynb #f87e9f25
 def rough_distances(queries, points, metric, centre):

@@ -105,6 +105,8 @@ def data_folder():
 def set_environment():
     "What every kernel sees, whatever the machine."
     os.environ.update(TQDM_DISABLE="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    # threads that wait for work must not keep a core from the chapter beside them
+    os.environ.update(OMP_WAIT_POLICY="passive", OPENBLAS_THREAD_TIMEOUT="4")
     # joblib would look for physical cores in /sys, which is not there in every sandbox, and warn
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(joblib.cpu_count()))
     if data_folder():

@@ -1,0 +1,93 @@
+"""The tools that run the book and build the site: stopped, failing, interrupted, on a small machine."""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "nbs/_tools"))
+from run_notebooks import LAST, Seats, chapters, write_whole
+
+RUN = [sys.executable, str(ROOT / "nbs/_tools/run_notebooks.py")]
+
+
+def notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def run(*args, **kwargs): return subprocess.run([*RUN, *map(str, args)], cwd=ROOT, capture_output=True, text=True, **kwargs)
+
+
+def test_a_chapter_that_fails_names_its_cell_and_the_others_run(tmp_path):
+    bad = notebook(tmp_path / "bad.ipynb", "1 + 1", "print('last words')\nassert 1 + 1 == 3, 'sum'")
+    good = notebook(tmp_path / "good.ipynb", "6 * 7")
+    done = run("--write", bad, good)
+    assert done.returncode == 1 and "bad, cell 1:" in done.stderr and "assert 1 + 1 == 3" in done.stderr
+    assert "AssertionError: sum" in done.stderr and "last words" in done.stderr and "\x1b" not in done.stderr
+    assert "2 of 2" in done.stdout and "to go" in done.stdout
+    assert nbformat.read(good, 4).cells[0].outputs and not nbformat.read(bad, 4).cells[0].outputs
+
+
+def test_a_kernel_that_dies_is_named(tmp_path):
+    dead = notebook(tmp_path / "dead.ipynb", "import os\nos._exit(1)")
+    done = run("--write", dead)
+    assert done.returncode == 1 and "dead, cell 0:" in done.stderr and "os._exit" in done.stderr
+
+
+def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
+    note = tmp_path / "pid"
+    first = notebook(tmp_path / "a.ipynb", "6 * 7")
+    slow = notebook(tmp_path / "b.ipynb", f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    before = slow.read_bytes()
+    runner = subprocess.Popen([*RUN, "--write", str(first), str(slow)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (note.exists() and note.read_text() and nbformat.read(first, 4).cells[0].outputs):
+        assert time.monotonic() < deadline and runner.poll() is None
+        time.sleep(0.2)
+    runner.send_signal(signal.SIGINT)
+    assert "the same command goes on" in runner.communicate(timeout=60)[1] and runner.returncode == 1
+    while os.path.exists(f"/proc/{note.read_text()}") and time.monotonic() < deadline: time.sleep(0.1)
+    with pytest.raises(ProcessLookupError): os.kill(int(note.read_text()), 0)
+    assert slow.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["a.ipynb", "b.ipynb", "pid"]
+
+
+def test_a_cell_that_measures_time_is_alone():
+    seats, inside, most = Seats(2), [], {}
+
+    def work(name, n):
+        for _ in range(30):
+            with seats.take(n):
+                inside.append(name)
+                most[name] = max(most.get(name, 0), len(inside))
+                time.sleep(0.002)
+                inside.remove(name)
+
+    threads = [threading.Thread(target=work, args=task) for task in (("a", 1), ("b", 1), ("clock", 2))]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert most["clock"] == 1 and most["a"] == most["b"] == 2
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    page = tmp_path / "page.ipynb"
+    write_whole(page, "first")
+
+    def full(self, text, **kwargs):
+        with open(self, "w") as file: file.write(text[:3])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(page), "write_text", full)
+    with pytest.raises(OSError, match="No space left"): write_whole(page, "second")
+    assert page.read_text() == "first" and [p.name for p in tmp_path.iterdir()] == ["page.ipynb"]
+
+
+def test_what_reads_the_results_of_others_comes_last():
+    names = [p.name for p in chapters() if p.parent.name != "core"]
+    assert names[-len(LAST):] == LAST
