@@ -181,7 +181,7 @@ def _restored(ann, about, arrays):
         ann._engine = ENGINES[ann.setting_['engine']].restore(ann._points, own)
     return ann
 
-# %% ../nbs/08a_ann.ipynb #69b3ea08
+# %% ../nbs/08a_ann.ipynb #f758cb35
 class ANN(Votes):
     """Classifier by approximate nearest neighbours: say the recall you want, it finds the effort.
 
@@ -199,7 +199,7 @@ class ANN(Votes):
         What searches; `engines()` tells which are installed.
     target_recall : float
         The mean share of the exact neighbours to be found, above 0; 1 means exact search.
-    weights : {'uniform', 'distance'}
+    weights : {'uniform', 'distance'}, function or None
         As for `KNN`.
     deterministic : bool
         Whether the same images and seed must give the same index, which is then built in one
@@ -354,7 +354,7 @@ class ANN(Votes):
     def _check_parameters(self):
         "Refuse what is not allowed."
         check_choice('engine', self.engine, [*ENGINES, 'exact'])
-        check_choice('weights', self.weights, ['uniform', 'distance'])
+        self._check_weights()
         check_number('target_recall', self.target_recall, 0, 1, 'right')
         check_flag('deterministic', self.deterministic)
         n_threads(self.n_jobs)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['kmeans_update', 'kmeans', 'KMeansPrototypes']
 
-# %% ../nbs/04_kmeans.ipynb #9f1fb614
+# %% ../nbs/04_kmeans.ipynb #fef4f768
 #| code-fold: true
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from .averages import NearestPrototype, predict_prototype
-from .core.checks import as_numbers, check_whole
+from .core.checks import as_numbers, blas_at_most, check_whole, openmp_that_ends
 
 # %% ../nbs/04_kmeans.ipynb #450f0cfe
 def kmeans_update(points, images):
@@ -100,14 +100,15 @@ def kmeans(images, k, random_state=0):
             return points, np.array(trace)
         points = moved
 
-# %% ../nbs/04_kmeans.ipynb #91c86ade
+# %% ../nbs/04_kmeans.ipynb #eb10d87a
 def _centres(rows, k, random_state):
     "The `k` k-means centres of `rows`, or the distinct rows if there are no more than `k`."
     first = {}
     for i, row in enumerate(rows + np.zeros((), rows.dtype)):      # -0.0 becomes 0.0, its equal
         first.setdefault(row.tobytes(), i)
     if len(first) <= k: return rows[list(first.values())]
-    return KMeans(k, init='random', n_init=1, random_state=random_state).fit(rows).cluster_centers_
+    search = KMeans(k, init='random', n_init=1, random_state=random_state)
+    with blas_at_most(1), openmp_that_ends(): return search.fit(rows).cluster_centers_
 
 # %% ../nbs/04_kmeans.ipynb #9c0447e1
 class KMeansPrototypes(NearestPrototype):

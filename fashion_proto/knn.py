@@ -5,29 +5,35 @@
 # %% auto #0
 __all__ = ['Votes', 'KNN']
 
-# %% ../nbs/06_knn.ipynb #1246c1bb
+# %% ../nbs/06_knn.ipynb #aba079e8
 #| code-fold: true
-import math
-import os
-from contextlib import nullcontext
-
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 from .core.bounds import (arrays_of_search, exact_search_if_it_helps,
                                        search_from_arrays)
-from .core.checks import (blocks, check_choice, check_n_neighbors, check_number,
-                                       n_threads)
-from .core.estimators import ImageClassifier
-from .core.products import native_rows, search, search_within
-from .core.storage import load_arrays, save_arrays, storable
+from .core.checks import (blas_at_most, blocks, check_choice, check_n_neighbors,
+                                       check_number, n_threads)
+from .core.estimators import GraphOfNeighbours, ImageClassifier, graph_of
+from .core.products import (check_metric, is_direct, native_rows, search,
+                                         search_within)
+from .core.storage import check_stored, load_arrays, save_arrays, storable
 from .look import show_neighbours
 
-# %% ../nbs/06_knn.ipynb #a3981a47
+# %% ../nbs/06_knn.ipynb #53afe46d
+def _votes_by(weights, distances):
+    "What a function says that neighbours at these distances count for."
+    votes = np.asarray(weights(distances), dtype=float)
+    if votes.shape == distances.shape and (votes >= 0).all() and (votes.sum(axis=1) > 0).all():
+        return votes
+    raise ValueError(f'weights must give a vote from 0 on for each of {distances.shape} distances, '
+                     f'not all 0 for a query, got shape {votes.shape}: {votes!r:.60}')
+
 def _shares(codes, distances, weights, n_classes):
     "Each class's share, (n, n_classes), of the votes of neighbours of classes `codes`, (n, k)."
     votes = np.ones_like(distances)
-    if weights == 'distance':
+    if callable(weights):
+        votes = _votes_by(weights, distances)
+    elif weights == 'distance':
         nearest = distances[:, :1]
         np.divide(nearest, distances, out=votes, where=distances > nearest)
     places = codes + n_classes * np.arange(len(codes))[:, None]
@@ -44,8 +50,8 @@ def _break_ties(shares, codes):
     shares[tied, winners] = np.nextafter(shares[tied, winners], 1)
     return shares
 
-# %% ../nbs/06_knn.ipynb #d1e8cda8
-class Votes(ImageClassifier):
+# %% ../nbs/06_knn.ipynb #d4abe951
+class Votes(GraphOfNeighbours, ImageClassifier):
     """A classifier by the votes of neighbours: what `KNN`, `ANN` and `PatchKNN` have in common.
 
     A subclass has a parameter `weights`; its `fit` sets `classes_`, `_label_codes` (the code of
@@ -124,6 +130,11 @@ class Votes(ImageClassifier):
         return show_neighbours(self._drawable(image), title, pictures, titles,
                                dict(zip(self.classes_[order], shares[order])))
 
+    def _check_weights(self):
+        "Refuse weights that there are not."
+        if self.weights is not None and not callable(self.weights):
+            check_choice('weights', self.weights, ['uniform', 'distance'])
+
     def _shares_of(self, distances, indices):
         "The share of the votes of each class, given the neighbours; ties broken."
         codes = self._label_codes[indices]
@@ -143,7 +154,7 @@ class Votes(ImageClassifier):
         names = self.classes_[self._label_codes[indices]]
         return [f'{name}\n{distance:.5g}' for name, distance in zip(names, distances)]
 
-# %% ../nbs/06_knn.ipynb #df4a2069
+# %% ../nbs/06_knn.ipynb #2fd7e6be
 class KNN(Votes):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -154,10 +165,13 @@ class KNN(Votes):
     ----------
     n_neighbors : int
         How many neighbours vote, from 1 to the number of training images.
-    weights : {'uniform', 'distance'}
-        One vote each, or 1 / distance; neighbours at distance 0, if there are any, alone vote.
-    metric : {'euclidean', 'manhattan', 'cosine'}
+    weights : {'uniform', 'distance'}, function or None
+        One vote each (None, too), or 1 / distance; neighbours at distance 0, if there are any,
+        alone vote. A function gives votes for an array of distances, (n_queries, n_neighbors).
+    metric : {'euclidean', 'manhattan', 'cosine'}, another name or function
         The distance. As in scikit-learn, the cosine distance of an image of zeros is always 1.
+        Other metrics of SciPy's `cdist` that do not depend on the sample ('chebyshev',
+        'correlation', 'hamming', ...), and functions of two vectors, look at all pairs.
     n_jobs : int or None
         Threads, as in scikit-learn: -1 means one for each core, None means one unless joblib says
         otherwise. The answers do not depend on it.
@@ -174,7 +188,7 @@ class KNN(Votes):
         The shape of a training image; of one dimension where `fit` was given vectors.
     search_ : {'bound', 'product', 'direct'}
         How neighbours are searched for: by bounds where a trial in `fit` finds that they help
-        (5000 images or more), else by matrix products, or pair by pair ('manhattan'). The
+        (5000 images or more), else by matrix products, or pair by pair (all other metrics). The
         neighbours are the same.
 
     Notes
@@ -217,7 +231,7 @@ class KNN(Votes):
         self.n_samples_fit_, self._points = len(X), native_rows(X)
         self._by_bounds = exact_search_if_it_helps(self._points, self.metric, threads)
         self.search_ = 'bound' if self._by_bounds else 'product'
-        if self.metric == 'manhattan': self.search_ = 'direct'
+        if is_direct(self.metric): self.search_ = 'direct'
         return self
 
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
@@ -245,7 +259,7 @@ class KNN(Votes):
         if self._bounds_serve() and k <= 256:
             distances, indices, _ = self._by_bounds.nearest(queries, k + own, threads)
         else:
-            with _at_most(threads):
+            with blas_at_most(threads):
                 distances, indices = search(queries, self._points, k + own, self.metric,
                                             self._centre())
         if own:
@@ -275,12 +289,17 @@ class KNN(Votes):
         radius = check_number('radius', radius, 0)
         if self._bounds_serve(): found = self._by_bounds.within(queries, radius, threads)
         else:
-            with _at_most(threads):
+            with blas_at_most(threads):
                 found = search_within(queries, self._points, radius, self.metric, self._centre())
         distances, indices = np.empty((2, len(queries)), dtype=object)
         for i, (far, at) in enumerate(found):
             distances[i], indices[i] = (far[at != i], at[at != i]) if own else (far, at)
         return (distances, indices) if return_distance else indices
+
+    def radius_neighbors_graph(self, X=None, radius=None, mode='connectivity'):
+        "The neighbours within `radius` as a sparse matrix; `mode` as in `kneighbors_graph`."
+        distances, indices = self.radius_neighbors(X, radius)
+        return graph_of(distances, indices, self.n_samples_fit_, mode)
 
     def save(self, path):
         """Write what was fitted to one file, which `load` maps into memory; no pickle.
@@ -293,10 +312,12 @@ class KNN(Votes):
         Raises
         ------
         TypeError
-            The labels are objects other than strings.
+            The labels are objects other than strings, or a parameter is a function.
         """
         check_is_fitted(self)
         self._check_parameters()
+        if callable(self.weights) or callable(self.metric):
+            raise TypeError('weights and metric must have names to be saved, got a function')
         classes, were_objects = storable(self.classes_)
         parameters = {name: value.item() if isinstance(value, np.generic) else value
                       for name, value in self.get_params().items()}
@@ -339,7 +360,7 @@ class KNN(Votes):
         "Take over what `save` wrote, if it fits together."
         points, codes, classes = arrays['points'], arrays['labels'], arrays['classes']
         shape, features = tuple(about['image shape']), about['features']
-        _check_stored(points, codes, classes, shape, features)
+        check_stored(points, codes, classes, shape, features)
         self._check_parameters()
         check_n_neighbors(self.n_neighbors, len(points))
         self._points, self._label_codes = native_rows(points), codes
@@ -353,8 +374,8 @@ class KNN(Votes):
 
     def _check_parameters(self):
         "Refuse weights or a metric that there are not."
-        check_choice('weights', self.weights, ['uniform', 'distance'])
-        check_choice('metric', self.metric, ['euclidean', 'manhattan', 'cosine'])
+        self._check_weights()
+        check_metric(self.metric)
 
     def _queries(self, X):
         "Rows to look up, how many threads to take, and whether these are the training images."
@@ -374,16 +395,3 @@ class KNN(Votes):
         if self.metric == 'cosine': return 0.
         with np.errstate(over='ignore', invalid='ignore'):
             return self._points.mean(axis=0, dtype=np.float64)
-
-def _check_stored(points, codes, classes, shape, features):
-    "Refuse images, labels and names that are not what `KNN.save` writes."
-    if (points.ndim != 2 or points.dtype.kind not in 'biuf' or classes.ndim != 1
-            or codes.shape != (len(points),) or codes.dtype != np.intp
-            or math.prod(shape) != points.shape[1] or len(features) not in (0, points.shape[1])):
-        raise ValueError('images and labels do not fit')
-    if codes.min() < 0 or codes.max() >= len(classes): raise ValueError('a label has no name')
-
-def _at_most(threads):
-    "A context in which matrix products take so many threads."
-    every = threads >= (os.cpu_count() or 1)
-    return nullcontext() if every else threadpool_limits(threads, 'blas')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['leaks', 'label_issues']
 
-# %% ../nbs/09a_labels.ipynb #e566e905
+# %% ../nbs/09a_labels.ipynb #5aa99878
 #| code-fold: true
 from collections import namedtuple
 
@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 from .averages import AveragePrototypes
 from .copies import _image_array, _metric_for, _patterns, near_duplicates
-from .core.checks import check_labels, check_n_neighbors
+from .core.checks import blas_at_most, check_labels, check_n_neighbors
 from .data import LabelledImages
 from .knn import KNN, _shares
 
@@ -124,7 +123,7 @@ def leaks(train, test, *, threshold=0.98, flips=False, shifts=0, metric=None, n_
                             shifts=shifts, metric=metric, n_jobs=n_jobs)
     return _leaks_among(pairs, train, test, n_neighbors, n_jobs)
 
-# %% ../nbs/09a_labels.ipynb #c125fd4a
+# %% ../nbs/09a_labels.ipynb #8a55e16e
 def _evidence(distances, indices, codes, n_classes):
     "What neighbours say of each image: votes for each class, and how far its two nearest are."
     floor = np.median(distances) / 1000 or 1     # of copies the distance is 0
@@ -139,7 +138,7 @@ def _evidence(distances, indices, codes, n_classes):
 def _probabilities(evidence, codes):
     "The probability of each class, calibrated on the labels as they are."
     evidence = StandardScaler().fit_transform(evidence)
-    with threadpool_limits(1):                   # its products are too small to be shared out
+    with blas_at_most(1):                        # its products are too small to be shared out
         model = LogisticRegression(solver='newton-cg', tol=1e-3, max_iter=200).fit(evidence, codes)
         return model.predict_proba(evidence)
 

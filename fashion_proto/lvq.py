@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['LVQ']
 
-# %% ../nbs/05_lvq.ipynb #92c38499
+# %% ../nbs/05_lvq.ipynb #c0e9322e
 #| code-fold: true
 import numpy as np
-from numba import njit
 from sklearn.utils import check_random_state
-from threadpoolctl import threadpool_limits
 from .averages import NearestPrototype
-from .core.checks import as_numbers, check_number, check_whole
+from .core.checks import (as_numbers, blas_at_most, check_number, check_whole,
+                                       compiled)
 from .core.products import nearest_rows
 from .kmeans import KMeansPrototypes
 
@@ -30,8 +29,8 @@ def _in_units(X):
     for part in parts: rows[part] = (X[part] - mean) / (unit or 1)
     return rows, mean, unit or 1.
 
-# %% ../nbs/05_lvq.ipynb #a77b10fb
-@njit(cache=True, nogil=True, fastmath={'reassoc', 'contract'})
+# %% ../nbs/05_lvq.ipynb #17f26b66
+@compiled(fastmath={'reassoc', 'contract'})
 def _rivals(x, code, prototypes, owners):
     "The nearest prototype of the own class and of another, and their squared distances."
     own, other, d_own, d_other = -1, -1, np.float32(np.inf), np.float32(np.inf)
@@ -42,8 +41,8 @@ def _rivals(x, code, prototypes, owners):
         elif owners[j] != code and d < d_other: other, d_other = j, d
     return own, other, d_own, d_other
 
-# %% ../nbs/05_lvq.ipynb #eda2e423
-@njit(cache=True, nogil=True, fastmath={'reassoc', 'contract'})
+# %% ../nbs/05_lvq.ipynb #05c4264d
+@compiled(fastmath={'reassoc', 'contract'})
 def _learn(images, codes, order, prototypes, owners, rate, fall, steepness):
     "Move the prototypes, in place, once for each image in `order`; the rate falls after each."
     for step in range(len(order)):
@@ -73,7 +72,7 @@ def _pace(done, learning_rate):
     "The rate and the steepness of the cost once this share of the rounds is `done`."
     return learning_rate * (1 - done), _STEEPNESS[0] * (_STEEPNESS[1] / _STEEPNESS[0])**done
 
-# %% ../nbs/05_lvq.ipynb #20e96807
+# %% ../nbs/05_lvq.ipynb #5bb271ec
 class LVQ(NearestPrototype):
     """Classifier by the nearest of several prototypes of each class, learned by GLVQ.
 
@@ -162,7 +161,7 @@ class LVQ(NearestPrototype):
         "The prototypes and the code of each; sets `trace_` and `n_iter_`."
         held = _held_back(codes, self.validation_fraction, rng)
         teach, judge = np.flatnonzero(~held), np.flatnonzero(held) if held.any() else slice(None)
-        with threadpool_limits(1):               # so that sums do not depend on the threads
+        with blas_at_most(1):                    # so that sums do not depend on the threads
             start = KMeansPrototypes(self.n_prototypes, rng).fit(rows[teach], codes[teach])
         places, owners = start.prototypes_.astype(np.float32), start.prototype_labels_
         def score(): return (owners[nearest_rows(rows[judge], places)] == codes[judge]).mean()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClassMetric']
 
-# %% ../nbs/10a_metric.ipynb #44ab7d5a
+# %% ../nbs/10a_metric.ipynb #58c91432
 #| code-fold: true
 from functools import reduce
 from itertools import chain
@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
-from .core.checks import check_number, check_whole, n_threads, spread
+from .core.checks import (blas_at_most, check_number, check_whole, n_threads,
+                                       spread)
 from .core.scatter import ClassScatter, joined, project_rows, without
 
 # %% ../nbs/10a_metric.ipynb #8e94b6e6
@@ -33,7 +33,7 @@ def _folds(codes, n):
         folds[rows] = np.arange(len(rows)) % n
     return folds
 
-# %% ../nbs/10a_metric.ipynb #7db730f3
+# %% ../nbs/10a_metric.ipynb #76bb56a4
 class ClassMetric(TransformerMixin, BaseEstimator):
     """Coordinates in which the classes are far apart and each is round, in closed form.
 
@@ -106,7 +106,7 @@ class ClassMetric(TransformerMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        with threadpool_limits(1): self._learn(X, codes, n_threads(self.n_jobs))
+        with blas_at_most(1): self._learn(X, codes, n_threads(self.n_jobs))
         return self
 
     def _check_parameters(self):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PatchPrototypes']
 
-# %% ../nbs/10_patches.ipynb #60384125
+# %% ../nbs/10_patches.ipynb #c1bccd5e
 #| code-fold: true
 import math
 from collections import namedtuple
@@ -17,8 +17,8 @@ from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
-from .core.checks import (
-    check_choice, check_whole, moved_names, n_threads, spread)
+from .core.checks import (blas_at_most, check_choice, check_whole, moved_names,
+                                       n_threads, spread)
 from .core.estimators import TakesImages, as_rows, image_shape
 from .core.patch_loops import encode_images
 
@@ -50,13 +50,13 @@ def _whitening(part):
     size = np.sqrt(np.maximum(values, 0) + 0.1)
     return mean, axes / size, (axes * size).T
 
-# %% ../nbs/10_patches.ipynb #3181489f
+# %% ../nbs/10_patches.ipynb #85e04e28
 def _cluster(rows, k, random_state):
     "The centres of `k` groups of the distinct rows after 15 rounds, or these if there are no more."
     rows = rows[sorted({row.tobytes(): i for i, row in enumerate(rows)}.values())]
     if len(rows) <= k: return rows
     search = KMeans(k, init='random', n_init=1, max_iter=15, tol=0, random_state=random_state)
-    with threadpool_limits(1): return search.fit(rows).cluster_centers_
+    with blas_at_most(1), threadpool_limits(1, 'openmp'): return search.fit(rows).cluster_centers_
 
 # %% ../nbs/10_patches.ipynb #54edced4
 _Learned = namedtuple('_Learned', 'shift to_even to_odd by_even by_odd norms')
@@ -99,7 +99,7 @@ def _image_shape(shape, wanted):
     if len(shape) == 1: shape = (*shape, 1)
     return shape, shape if len(shape) == 3 else (*shape, 1)
 
-# %% ../nbs/10_patches.ipynb #0fddf2af
+# %% ../nbs/10_patches.ipynb #d13cf374
 class PatchPrototypes(TransformerMixin, TakesImages):
     """Images as they look through prototypes of patches: how near which prototype is, cell by cell.
 
@@ -258,7 +258,7 @@ class PatchPrototypes(TransformerMixin, TakesImages):
             encode_images(self._scaled(X[own]), *self.patch_shape_, np.float32(_FLOOR),
                           tuple(self._learned), down, across, out[own], max(8, 40_000 // pairs))
 
-        with threadpool_limits(1): spread(part, range(0, len(X), 64), n_threads(self.n_jobs))
+        with blas_at_most(1): spread(part, range(0, len(X), 64), n_threads(self.n_jobs))
         return out.reshape(len(X), -1)
 
     def __sklearn_tags__(self):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reliability', 'coverage_at', 'PredictionSets', 'mcnemar']
 
-# %% ../nbs/11_sure.ipynb #bf5ce26f
+# %% ../nbs/11_sure.ipynb #3001b78f
 #| code-fold: true
 import math
 from collections import namedtuple
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import assert_all_finite, check_random_state, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -161,7 +162,7 @@ def _thresholds(columns, proba, coverage, by_class):
     if not by_class: return np.full(len(classes), _least_share(shares, coverage))
     return np.array([_least_share(shares[columns == c], coverage) for c in classes])
 
-# %% ../nbs/11_sure.ipynb #c8a697d6
+# %% ../nbs/11_sure.ipynb #01f32210
 class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Sets of labels that hold the true one as often as asked: split-conformal prediction.
 
@@ -257,7 +258,9 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             of range, a label is not known to the estimator, or a probability is NaN.
         """
         self._check_parameters()
-        check_is_fitted(self.estimator)
+        if not hasattr(self.estimator, 'classes_'):
+            raise NotFittedError('estimator must be fitted, and have classes_, '
+                                 f'got {type(self.estimator).__name__} without')
         X, y = _paired(X, y)
         self._take(self.estimator)
         return self._calibrate(X, y)
@@ -265,7 +268,8 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def predict(self, X):
         "The estimator's own answer for each image, whatever is in its set; shape (n_queries,)."
         check_is_fitted(self)
-        return self.estimator_.predict(X)
+        if hasattr(self.estimator_, 'predict'): return self.estimator_.predict(X)
+        return self.classes_[self.estimator_.predict_proba(X).argmax(axis=1)]
 
     def predict_proba(self, X):
         "The estimator's own probabilities, shape (n_queries, n_classes), as `classes_` are."
@@ -349,7 +353,8 @@ class PredictionSets(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.estimator).input_tags
+        if hasattr(self.estimator, '__sklearn_tags__'):
+            tags.input_tags = get_tags(self.estimator).input_tags
         return tags
 
 # %% ../nbs/11_sure.ipynb #968ddb04

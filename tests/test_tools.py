@@ -41,7 +41,8 @@ def test_a_kernel_that_dies_is_named(tmp_path):
     assert done.returncode == 1 and "dead, cell 0:" in done.stderr and "os._exit" in done.stderr
 
 
-def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path, ending):
     note = tmp_path / "pid"
     first = notebook(tmp_path / "a.ipynb", "6 * 7")
     slow = notebook(tmp_path / "b.ipynb", f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
@@ -51,7 +52,7 @@ def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
     while not (note.exists() and note.read_text() and nbformat.read(first, 4).cells[0].outputs):
         assert time.monotonic() < deadline and runner.poll() is None
         time.sleep(0.2)
-    runner.send_signal(signal.SIGINT)
+    runner.send_signal(ending)
     assert "the same command goes on" in runner.communicate(timeout=60)[1] and runner.returncode == 1
     while os.path.exists(f"/proc/{note.read_text()}") and time.monotonic() < deadline: time.sleep(0.1)
     with pytest.raises(ProcessLookupError): os.kill(int(note.read_text()), 0)

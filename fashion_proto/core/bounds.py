@@ -9,20 +9,19 @@ __all__ = ['Work', 'IN_BOXES', 'AFTER_LEAD', 'IN_FULL', 'BYTES', 'NUMBERS', 'COS
            'insert_sorted', 'own_boxes', 'nearest_in_boxes', 'within_in_boxes', 'ExactSearch', 'nanoseconds',
            'exact_search_if_it_helps', 'arrays_of_search', 'search_from_arrays']
 
-# %% ../../nbs/core/bounds.ipynb #2e7128b9
+# %% ../../nbs/core/bounds.ipynb #d2cec4ec
 #| code-fold: true
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
-from .checks import spread
-from .products import native_rows, search, search_within
+from .checks import compiled, spread
+from .products import METRICS, native_rows, search, search_within
 from .sketches import (LEAD, STEPS, STEPS_ERROR, Boxes, Sketch, inverse_lengths,
                                          make_boxes, make_sketches, rounding_share,
                                          widest_directions)
 
-# %% ../../nbs/core/bounds.ipynb #ad09567f
-@njit(nogil=True, cache=True, fastmath={'contract'})
+# %% ../../nbs/core/bounds.ipynb #8aa005d2
+@compiled(fastmath={'contract'})
 def box_bounds(lead, q, low, high, out):
     "The least squared distance that each box allows to query `q`."
     out[:] = 0
@@ -32,8 +31,8 @@ def box_bounds(lead, q, low, high, out):
             step = max(max(low[i, box] - x, x - high[i, box]), np.float32(0))
             out[box] += step*step
 
-# %% ../../nbs/core/bounds.ipynb #e01ea780
-@njit(nogil=True, cache=True, fastmath={'contract'})
+# %% ../../nbs/core/bounds.ipynb #d3b1cd0b
+@compiled(fastmath={'contract'})
 def lead_bounds(lead, q, tiles, box, out):
     "The bound by 24 numbers for query `q` and each point of a box."
     last, two = tiles.shape[1] - 1, np.float32(-2)
@@ -48,8 +47,8 @@ def lead_bounds(lead, q, tiles, box, out):
                        + (e*tiles[box, i+4, j] + f*tiles[box, i+5, j]
                           + g*tiles[box, i+6, j] + h*tiles[box, i+7, j]))
 
-# %% ../../nbs/core/bounds.ipynb #7b23940a
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/bounds.ipynb #ace2c291
+@compiled()
 def product_of_steps(a, i, b, j):
     "The product of row `i` of `a` and row `j` of `b`, in whole numbers."
     total = np.int32(0)
@@ -60,7 +59,7 @@ def product_of_steps(a, i, b, j):
 Work = namedtuple('Work', 'in_boxes after_lead in_full')
 IN_BOXES, AFTER_LEAD, IN_FULL = range(3)
 
-@njit(nogil=True, cache=True)
+@compiled()
 def left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts, limit,
                 bounds, which, work):
     "How many points of a box are not ruled out; their places in it come first in `which`."
@@ -83,8 +82,8 @@ def left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts, l
     work[AFTER_LEAD] += some
     return left
 
-# %% ../../nbs/core/bounds.ipynb #e25ca5a3
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/bounds.ipynb #489b6ae3
+@compiled()
 def square_of_bytes(queries, q, points, x):
     "The squared distance of two images of bytes."
     total = np.int32(0)
@@ -93,7 +92,7 @@ def square_of_bytes(queries, q, points, x):
         total = np.int32(total + np.int32(step * step))
     return np.float64(total)
 
-@njit(nogil=True, cache=True)
+@compiled()
 def sum_of_bytes(queries, q, points, x):
     "The sum of the absolute differences of two images of bytes."
     total = np.int32(0)
@@ -101,7 +100,7 @@ def sum_of_bytes(queries, q, points, x):
         total = np.int32(total + abs(np.int32(np.int32(queries[q, i]) - np.int32(points[x, i]))))
     return np.float64(total)
 
-@njit(nogil=True, cache=True, fastmath={'reassoc'})
+@compiled(fastmath={'reassoc'})
 def square_of_numbers(queries, q, points, x, a, b):
     "The squared distance of row `q` times `a` and row `x` times `b`."
     total = 0.
@@ -109,7 +108,7 @@ def square_of_numbers(queries, q, points, x, a, b):
         total += (np.float64(queries[q, i])*a - np.float64(points[x, i])*b)**2
     return total
 
-@njit(nogil=True, cache=True, fastmath={'reassoc'})
+@compiled(fastmath={'reassoc'})
 def sum_of_numbers(queries, q, points, x):
     "The sum of the absolute differences of two rows."
     total = 0.
@@ -127,7 +126,7 @@ def kind_of(queries, points, metric):
     if metric == 'euclidean': return BYTES if both else NUMBERS
     return CITY_BYTES if both else CITY_NUMBERS
 
-@njit(nogil=True, cache=True)
+@compiled()
 def distance(kind, queries, q, query_scales, points, x, scales):
     "The distance of query `q` and point `x`."
     if kind == BYTES: return np.sqrt(square_of_bytes(queries, q, points, x))
@@ -138,13 +137,13 @@ def distance(kind, queries, q, query_scales, points, x, scales):
     if kind == CITY_BYTES: return sum_of_bytes(queries, q, points, x)
     return sum_of_numbers(queries, q, points, x)
 
-@njit(nogil=True, cache=True)
+@compiled()
 def squared_limit(kind, distance):
     "The squared distance, of unit rows for the cosine, beyond which nothing is within `distance`."
     return np.float32(1.0001 * (2*distance if kind == COSINE else distance*distance))
 
-# %% ../../nbs/core/bounds.ipynb #6cac3d11
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/bounds.ipynb #c640f777
+@compiled()
 def insert_sorted(values, indices, value, index):
     "Put `value` into the sorted `values`, equal ones by `index`; the last one falls out."
     at = len(values) - 1
@@ -156,7 +155,7 @@ def insert_sorted(values, indices, value, index):
 
 Asked = namedtuple('Asked', 'queries scales rows lead steps rest')
 
-@njit(nogil=True, cache=True, fastmath={'contract'})
+@compiled(fastmath={'contract'})
 def own_boxes(lead, low, high):
     "The number of the box nearest to each query."
     near, own = np.empty(low.shape[1], np.float32), np.empty(len(lead), np.int64)
@@ -165,7 +164,7 @@ def own_boxes(lead, low, high):
         own[q] = near.argmin()
     return own
 
-@njit(nogil=True, cache=True)
+@compiled()
 def nearest_in_boxes(kind, asked, points, scales, boxes, values, indices, work):
     "Fill `values` and `indices`, one row a query, with the nearest points; count the `work`."
     queries, query_scales, rows, lead, own_steps, own_rest = asked
@@ -196,8 +195,8 @@ def nearest_in_boxes(kind, asked, points, scales, boxes, values, indices, work):
                     insert_sorted(values[q], indices[q], value, at)
                     limit[q] = squared_limit(kind, values[q, -1])
 
-# %% ../../nbs/core/bounds.ipynb #04068542
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/bounds.ipynb #d867e26f
+@compiled()
 def within_in_boxes(kind, asked, points, scales, boxes, radius, values, hits):
     "Fill `values` and `hits` (query, point) with all points within `radius`, while there is room."
     queries, query_scales, rows, lead, own_steps, own_rest = asked
@@ -308,7 +307,7 @@ class ExactSearch:
 
     def _centre(self): return 0. if self.metric == 'cosine' else self.mean
 
-# %% ../../nbs/core/bounds.ipynb #aedf13a7
+# %% ../../nbs/core/bounds.ipynb #d56bdc15
 def nanoseconds(work, points):
     "What one query costs, estimated: by bounds that take this `work`, and by products."
     n, p = points.shape
@@ -318,7 +317,7 @@ def nanoseconds(work, points):
 
 def exact_search_if_it_helps(points, metric, threads=1):
     "The `points` prepared for the search by bounds, or None where that is not worth it."
-    if len(points) < 5000: return None
+    if len(points) < 5000 or metric not in METRICS: return None
     if metric == 'manhattan': return ExactSearch(points, metric, threads)
     if not 1e-12 < max(abs(float(points.max())), abs(float(points.min()))) < 1e12: return None
     exact = ExactSearch(points, metric, threads)

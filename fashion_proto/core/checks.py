@@ -4,18 +4,23 @@
 
 # %% auto #0
 __all__ = ['BLOCK_BYTES', 'range_in_words', 'is_boolean', 'check_whole', 'check_number', 'check_choice', 'check_flag',
-           'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'check_images', 'as_numbers', 'check_labels',
-           'moved_names']
+           'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'blas_at_most', 'threads_of_openmp',
+           'openmp_that_ends', 'compiled', 'check_images', 'as_numbers', 'check_labels', 'moved_names']
 
-# %% ../../nbs/core/checks.ipynb #2c18037f
+# %% ../../nbs/core/checks.ipynb #55af6898
 import importlib
 import numbers
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from multiprocessing import current_process
 
 import numpy as np
 import pandas as pd
 from joblib import effective_n_jobs
 from sklearn.utils import check_scalar, gen_batches
+from threadpoolctl import threadpool_limits
 
 # %% ../../nbs/core/checks.ipynb #74eec95c
 def range_in_words(least, most, ends):
@@ -74,7 +79,7 @@ def check_n_neighbors(k, n_samples):
     raise ValueError('n_neighbors must be from 1 to the number of images to choose from, '
                      f'n_samples = {n_samples}, got {k}')
 
-# %% ../../nbs/core/checks.ipynb #9537a062
+# %% ../../nbs/core/checks.ipynb #e6a2f401
 BLOCK_BYTES = 10**8
 
 def blocks(n, row_bytes):
@@ -84,17 +89,64 @@ def blocks(n, row_bytes):
     return list(gen_batches(n, size))
 
 def n_threads(n_jobs):
-    "How many threads `n_jobs` stands for, as in scikit-learn."
+    "How many threads `n_jobs` stands for, as in scikit-learn: one in a worker of a process pool."
     if n_jobs is not None and (is_boolean(n_jobs) or not isinstance(n_jobs, numbers.Integral)):
         raise TypeError(f'n_jobs must be None or a whole number, got {n_jobs!r}')
     if n_jobs == 0:
         raise ValueError('n_jobs must be a number of threads, or -1 for all cores, got 0')
-    return effective_n_jobs(n_jobs)
+    return 1 if current_process().daemon else effective_n_jobs(n_jobs)
 
 def spread(function, items, threads):
     "`function` of each item, as a list, by so many threads."
     if threads == 1 or len(items) == 1: return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool: return list(pool.map(function, items))
+
+# %% ../../nbs/core/checks.ipynb #11144966
+_blas = {'lock': threading.Lock(), 'inside': 0, 'limit': None}
+
+@contextmanager
+def blas_at_most(threads):
+    "Let BLAS take at most so many threads (as the first says, if several are inside at a time)."
+    if threads >= (os.cpu_count() or 1):         # it takes no more as it is
+        yield
+        return
+    with _blas['lock']:
+        if not _blas['inside']: _blas['limit'] = threadpool_limits(threads, 'blas')
+        _blas['inside'] += 1
+    try: yield
+    finally:
+        with _blas['lock']:
+            _blas['inside'] -= 1
+            if not _blas['inside']: _blas['limit'].restore_original_limits()
+
+# %% ../../nbs/core/checks.ipynb #3b1ad540
+_forked = []
+
+def _after_fork():
+    "In the child: nobody is inside, and OpenMP must not wait for threads that are not there."
+    _forked[:] = [True]
+    _blas['lock'] = threading.Lock()
+    if _blas['inside']: _blas['limit'].restore_original_limits()
+    _blas['inside'] = 0
+
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_after_fork)
+
+def threads_of_openmp(threads):
+    "How many threads OpenMP may take: one in a forked process."
+    return 1 if _forked else threads
+
+def openmp_that_ends():
+    "A context in which OpenMP takes one thread if this process was forked, else what it takes."
+    return threadpool_limits(1, 'openmp') if _forked else nullcontext()
+
+# %% ../../nbs/core/checks.ipynb #e35a7c30
+def compiled(**options):
+    "numba's `njit` without the GIL, kept on disk if there is a folder for it; `options` as there."
+    from numba import njit
+    def decorate(function):
+        try: return njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError: return njit(nogil=True, **options)(function)    # no folder
+    return decorate
 
 # %% ../../nbs/core/checks.ipynb #761c21c9
 def check_images(name, images, *, ndim=2, empty=False):

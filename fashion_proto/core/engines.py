@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENGINES', 'annoy_class', 'grow_trees', 'Graph', 'Native', 'Annoy', 'Hnswlib', 'installed', 'check_installed']
 
-# %% ../../nbs/core/engines.ipynb #6e94a140
+# %% ../../nbs/core/engines.ipynb #67486efa
 #| code-fold: true
 import importlib.util
 import os
@@ -15,7 +15,7 @@ import weakref
 
 import numpy as np
 from .bounds import kind_of
-from .checks import blocks, spread
+from .checks import blocks, spread, threads_of_openmp
 from .graph import fit_encoder, rank_all, search_graph, shorten
 from .products import frozen
 
@@ -36,7 +36,7 @@ def grow_trees(rows, n_features, n_trees, seed, threads):
     index.build(n_trees, n_jobs=threads)
     return index
 
-# %% ../../nbs/core/engines.ipynb #fd4ef0d9
+# %% ../../nbs/core/engines.ipynb #aaaf2a1f
 class Graph:
     "A graph over short rows of the points: linked by faiss, walked and ranked here."
     module, install, effort = 'faiss', 'pip install faiss-cpu', 'beam'
@@ -60,7 +60,7 @@ class Graph:
             self.index = faiss.IndexHNSWSQ(self.all_short.shape[1], kind, 16)
             self.index.is_trained = True
         before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(self.threads)
+        faiss.omp_set_num_threads(threads_of_openmp(self.threads))
         try: self.index.add(self.all_short[self.index.ntotal:n].astype(np.float32))
         finally: faiss.omp_set_num_threads(before)
         graph, self.short = self.index.hnsw, self.all_short[:n]

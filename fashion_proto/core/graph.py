@@ -6,14 +6,14 @@
 __all__ = ['COSINE_OF_RESTS', 'searchable', 'fit_encoder', 'shorten', 'shorten_query', 'square_of_short', 'insert_key',
            'fetch_line', 'fetch_row', 'walk', 'rank', 'rank_all', 'search_graph']
 
-# %% ../../nbs/core/graph.ipynb #fb81357a
+# %% ../../nbs/core/graph.ipynb #495cf9a8
 #| code-fold: true
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from .bounds import distance, insert_sorted
-from .checks import blocks
+from .checks import blocks, compiled
 from .products import frozen, native_rows
 
 # %% ../../nbs/core/graph.ipynb #61566659
@@ -51,10 +51,10 @@ def shorten(points, order, scale, directions, shift):
         short[part] = np.clip(np.rint(out), 0, 255)
     return short
 
-# %% ../../nbs/core/graph.ipynb #a6be8a70
+# %% ../../nbs/core/graph.ipynb #bcc84d61
 COSINE_OF_RESTS = np.float32(0.4)
 
-@njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
+@compiled(fastmath={'contract', 'reassoc'})
 def shorten_query(query, scale, directions, shift, out, short):
     "Put the short row of one image into `short`, whole numbers that may lie outside 0 to 255."
     last, square, lead = len(out) - 1, np.float32(0), np.float32(0)
@@ -70,8 +70,8 @@ def shorten_query(query, scale, directions, shift, out, short):
     for j in range(len(out)):
         short[j] = np.int16(np.rint(min(max(out[j], np.float32(-1000)), np.float32(1000)))) + 128
 
-# %% ../../nbs/core/graph.ipynb #c07acf3d
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/graph.ipynb #9d55d4ba
+@compiled()
 def square_of_short(a, b):
     "The squared distance of two short rows, in whole numbers."
     total = np.int32(0)
@@ -80,7 +80,7 @@ def square_of_short(a, b):
         total = np.int32(total + np.int32(step * step))
     return np.int64(total)
 
-@njit(nogil=True, cache=True)
+@compiled()
 def insert_key(keys, size, key):
     "Put `key` into the sorted `keys`, in place of number `size`. Gives its place."
     place = size - 1
@@ -90,7 +90,7 @@ def insert_key(keys, size, key):
     keys[place] = key
     return place
 
-# %% ../../nbs/core/graph.ipynb #b3e04026
+# %% ../../nbs/core/graph.ipynb #7620b41e
 @intrinsic
 def fetch_line(typingctx, address):
     "Ask the processor to bring the cache line at an address closer, without waiting for it."
@@ -103,14 +103,14 @@ def fetch_line(typingctx, address):
         return context.get_dummy_value()
     return types.void(types.intp), generate
 
-@njit(nogil=True, cache=True)
+@compiled()
 def fetch_row(array, row):
     "Ask for a row of a contiguous array."
     start = array.ctypes.data + row * array.strides[0]
     for line in range(0, array.strides[0], 64): fetch_line(start + line)
 
-# %% ../../nbs/core/graph.ipynb #41543e5f
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/graph.ipynb #a0452b83
+@compiled()
 def walk(query, short, links, keys, fresh):
     "Fill `keys` with the nodes nearest to `query` that a walk along the links meets; how many."
     seen = np.zeros(len(short) // 8 + 1, np.uint8)       # a bit for each node
@@ -143,8 +143,8 @@ def walk(query, short, links, keys, fresh):
                 now = min(now, insert_key(keys, size, key))
     return size
 
-# %% ../../nbs/core/graph.ipynb #1cdc6aa9
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/graph.ipynb #2d150c95
+@compiled()
 def rank(kind, queries, q, points, rows, distances, indices):
     "Fill in the nearest of the points `rows`. Gives whether there were too few."
     none, last = np.empty(0), len(distances) - 1
@@ -157,7 +157,7 @@ def rank(kind, queries, q, points, rows, distances, indices):
             insert_sorted(distances, indices, found, rows[j])
     return indices[last] < 0
 
-@njit(nogil=True, cache=True)
+@compiled()
 def rank_all(kind, queries, points, rows, distances, indices):
     "Fill in the nearest of each row of candidates. Gives for how many there were too few."
     lacking = 0
@@ -165,8 +165,8 @@ def rank_all(kind, queries, points, rows, distances, indices):
         lacking += rank(kind, queries, q, points, rows[q], distances[q], indices[q])
     return lacking
 
-# %% ../../nbs/core/graph.ipynb #2dd8ed81
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/graph.ipynb #7cbb12ec
+@compiled()
 def search_graph(kind, queries, points, order, scale, directions, shift, short, links, beam,
                  distances, indices):
     "Walk for each query, and rank what was met. Gives for how many queries that was too little."

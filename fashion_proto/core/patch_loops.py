@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['split_patches', 'pair_distances', 'square_length', 'add_triangle', 'pool_patch', 'encode_images']
 
-# %% ../../nbs/core/patch_loops.ipynb #b16c5661
+# %% ../../nbs/core/patch_loops.ipynb #0120d350
 #| code-fold: true
 import numpy as np
-from numba import njit
+from .checks import compiled
 
-# %% ../../nbs/core/patch_loops.ipynb #36377e4f
-@njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
+# %% ../../nbs/core/patch_loops.ipynb #6e2dcb9e
+@compiled(fastmath={'contract', 'reassoc'})
 def split_patches(image, height, width, floor, even, odd, light):
     "Fill `even`, `odd` with the parts of all patches of an image, `light` with mean and contrast."
     rows, columns = image.shape[0] - height + 1, image.shape[1] - width + 1
@@ -38,8 +38,8 @@ def split_patches(image, height, width, floor, even, odd, light):
             even[p, k], odd[p, k] = (even[p, k] - mean/root) * scale, odd[p, k] * scale
         for k in range(pairs, j): even[p, k] = (even[p, k] - mean) * scale
 
-# %% ../../nbs/core/patch_loops.ipynb #02c787a6
-@njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
+# %% ../../nbs/core/patch_loops.ipynb #8878b854
+@compiled(fastmath={'contract', 'reassoc'})
 def pair_distances(even, odd, norms, square):
     "Turn products into distances from prototypes and, in `odd`, their mirrors; give the mean."
     total, zero = np.float32(0), np.float32(0)
@@ -50,20 +50,20 @@ def pair_distances(even, odd, norms, square):
         total += own + other
     return total / np.float32(2 * len(norms))
 
-@njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
+@compiled(fastmath={'contract', 'reassoc'})
 def square_length(row):
     "The squared length of a row."
     total = np.float32(0)
     for value in row: total += value*value
     return total
 
-# %% ../../nbs/core/patch_loops.ipynb #8937d8c9
-@njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
+# %% ../../nbs/core/patch_loops.ipynb #9a8c79a8
+@compiled(fastmath={'contract', 'reassoc'})
 def add_triangle(out, mean, distances, weight):
     "Add how much nearer than the mean each prototype is, or nothing."
     for k in range(len(distances)): out[k] += weight * max(mean - distances[k], np.float32(0))
 
-@njit(nogil=True, cache=True)
+@compiled()
 def pool_patch(out, own, other, mean, light, down, across):
     "Add one patch to the cells that it lies in, and its mirror image to those across."
     for y in range(len(down)):
@@ -76,8 +76,8 @@ def pool_patch(out, own, other, mean, light, down, across):
                 out[y, x, j - 2] += weight * light[j]
                 out[y, -1 - x, j - 2] += weight * light[j]
 
-# %% ../../nbs/core/patch_loops.ipynb #3c74fa6e
-@njit(nogil=True, cache=True)
+# %% ../../nbs/core/patch_loops.ipynb #cd8eac2e
+@compiled()
 def encode_images(images, height, width, floor, learned, down, across, out, block):
     "Fill `out` (n, cells, cells, pairs + 2) with the pooled sums of images (n, h, w, channels)."
     shift, to_even, to_odd, by_even, by_odd, norms = learned

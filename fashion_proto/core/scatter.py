@@ -6,14 +6,13 @@
 __all__ = ['Sums', 'mean_and_inverse_spread', 'sums_of', 'joined', 'without', 'solve_ridge', 'class_axes', 'row_space', 'project',
            'project_rows', 'ClassScatter']
 
-# %% ../../nbs/core/scatter.ipynb #02b2a514
+# %% ../../nbs/core/scatter.ipynb #32ada5b3
 #| code-fold: true
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, qr
-from .checks import blocks, spread
+from .checks import blocks, compiled, spread
 
 # %% ../../nbs/core/scatter.ipynb #c37fd3a3
 def mean_and_inverse_spread(X, threads):
@@ -89,8 +88,8 @@ def row_space(X, mean, scale):
     axes = qr(rows.T, mode='economic', check_finite=False)[0]
     return rows @ axes, axes
 
-# %% ../../nbs/core/scatter.ipynb #2c8c3377
-@njit(nogil=True, cache=True, fastmath={'contract'})
+# %% ../../nbs/core/scatter.ipynb #083c436a
+@compiled(fastmath={'contract'})
 def project(rows, mean, axes, out):
     "Fill `out` with rows times axes, each row by itself: the same in whatever company it comes."
     for i in range(len(rows)):

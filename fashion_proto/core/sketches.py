@@ -6,19 +6,17 @@
 __all__ = ['LEAD', 'STEPS', 'STEPS_LENGTH', 'Sketch', 'STEPS_ERROR', 'Boxes', 'widest_directions', 'inverse_lengths',
            'fill_sketches', 'rounding_share', 'make_sketches', 'halves', 'into_boxes', 'make_boxes']
 
-# %% ../../nbs/core/sketches.ipynb #e66f059c
+# %% ../../nbs/core/sketches.ipynb #9600c6aa
 #| code-fold: true
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 from scipy.linalg import eigh
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import randomized_svd
-from threadpoolctl import threadpool_limits
-from .checks import blocks, spread
+from .checks import blas_at_most, blocks, compiled, spread
 
-# %% ../../nbs/core/sketches.ipynb #d9b9fd8c
+# %% ../../nbs/core/sketches.ipynb #d941f670
 def widest_directions(points, m, scales=()):
     "The mean of some `points` (each times its scale), and in columns the `m` widest directions."
     p = points.shape[1]
@@ -28,7 +26,7 @@ def widest_directions(points, m, scales=()):
     some = (some - mean).astype(np.float32)
     if p <= 1024: axes = eigh(some.T @ some, subset_by_index=[max(0, p - m), p - 1])[1][:, ::-1]
     else: axes = randomized_svd(some, m, n_iter=2, random_state=0)[2].T  # all would take p^3 steps
-    with threadpool_limits(1): axes = np.linalg.qr(axes.astype(np.float64))[0]   # small: one thread
+    axes = np.linalg.qr(axes.astype(np.float64))[0]
     return mean, np.pad(axes, ((0, 0), (0, m - axes.shape[1])))
 
 def inverse_lengths(rows):
@@ -40,12 +38,12 @@ def inverse_lengths(rows):
             squares[part] = np.einsum('ij,ij->i', some, some)
         return np.where((squares > 1e-200) & (squares < 1e200), 1 / np.sqrt(squares), 0)
 
-# %% ../../nbs/core/sketches.ipynb #f8bf0bbb
+# %% ../../nbs/core/sketches.ipynb #25c6acb3
 LEAD, STEPS = 24, 64                             # the 24th number is the length r
 STEPS_LENGTH = 32_000
 Sketch = namedtuple('Sketch', 'lead steps rest')
 
-@njit(nogil=True, cache=True, fastmath={'contract', 'reassoc'})
+@compiled(fastmath={'contract', 'reassoc'})
 def fill_sketches(z, squares, share, lead, steps, rest):
     "Fill the last three with sketches of rows of coordinates `z` and squared lengths `squares`."
     first, up = lead.shape[1] - 2, 1 + 2**-20
@@ -62,7 +60,7 @@ def fill_sketches(z, squares, share, lead, steps, rest):
         left = max(squares[i] - square_lead - square_steps, 0.) + error
         rest[i, 0], rest[i, 1] = unit, up * np.sqrt(left)
 
-# %% ../../nbs/core/sketches.ipynb #46f5fa94
+# %% ../../nbs/core/sketches.ipynb #0774820c
 STEPS_ERROR = 260_000
 
 def rounding_share(p):
@@ -85,7 +83,7 @@ def make_sketches(rows, mean, directions, scales, threads=1):
     step = max(16, min(512, 2**22 // p))         # rows that fit into the processor's cache
     if n <= step: fill(slice(0, n))
     else:
-        with threadpool_limits(1): spread(fill, list(gen_batches(n, step)), threads)
+        with blas_at_most(1): spread(fill, list(gen_batches(n, step)), threads)
     return out
 
 # %% ../../nbs/core/sketches.ipynb #ca6c9d97

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -299,6 +300,8 @@ def main():
     if a.out:
         copy_book(a.out)
     book = Book(a.paths or chapters(), a.flags.split(), a.out, a.write, a.jobs)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also where whoever started us ignores them
+        signal.signal(ending, signal.default_int_handler)
     try:
         book.run_all()
     except KeyboardInterrupt:
