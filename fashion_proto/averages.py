@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['average_prototypes', 'mse', 'predict_prototype', 'pred_text', 'NearestPrototype', 'AveragePrototypes']
 
-# %% ../nbs/03_averages.ipynb #2b038cf8
+# %% ../nbs/03_averages.ipynb #98d39d1d
 #| code-fold: true
 import numpy as np
 import pandas as pd
-from .core.checks import as_numbers
+from .core.checks import as_numbers, native
 from .core.estimators import ImageClassifier
 from .core.products import nearest_rows
 
-# %% ../nbs/03_averages.ipynb #93679ac6
+# %% ../nbs/03_averages.ipynb #43c61490
 def average_prototypes(images, labels):
     """The average image of each class.
 
@@ -38,7 +38,8 @@ def average_prototypes(images, labels):
     TypeError
         The images are not numbers.
     """
-    images, labels = as_numbers('images', images, ndim=2), pd.Categorical(labels)
+    images = as_numbers('images', images, ndim=2)
+    labels = pd.Categorical(native(labels) if isinstance(labels, np.ndarray) else labels)
     if len(labels) != len(images):
         raise ValueError(f'labels must be as many as images, {len(images)}, got {len(labels)}')
     if (labels.codes < 0).any():

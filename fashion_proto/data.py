@@ -24,7 +24,7 @@ from .core.files import parse_idx, unpacked
 LABELS = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat',
           'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
 
-# %% ../nbs/00_data.ipynb #d2ab2c90
+# %% ../nbs/00_data.ipynb #032ea958
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages:
     """Images and their labels, in the same order.
@@ -56,6 +56,8 @@ class LabelledImages:
 
     def __post_init__(self):
         images, labels, files = np.asarray(self.images), self.labels, tuple(self.files)
+        if isinstance(labels, np.ndarray):       # in this machine's order of bytes, for pandas
+            labels = labels.astype(labels.dtype.newbyteorder('='), copy=False)
         if not isinstance(labels, pd.Categorical): labels = pd.Categorical(labels)
         if images.ndim < 2:
             raise ValueError(f'images must have 2 dimensions or more, got shape {images.shape}')

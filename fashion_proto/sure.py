@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reliability', 'coverage_at', 'PredictionSets', 'mcnemar']
 
-# %% ../nbs/11_sure.ipynb #3001b78f
+# %% ../nbs/11_sure.ipynb #71ac4283
 #| code-fold: true
 import math
 from collections import namedtuple
@@ -19,12 +19,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import assert_all_finite, check_random_state, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
-from .core.checks import as_numbers, check_number, check_whole
+from .core.checks import as_numbers, check_number, check_whole, native
 
-# %% ../nbs/11_sure.ipynb #95885b1e
+# %% ../nbs/11_sure.ipynb #f21cb2f7
 def _columns(y, proba, classes=None):
     "The column of `proba` that belongs to each label, and `proba` as numbers, checked."
-    y, proba = np.asarray(y), as_numbers('proba', proba)
+    y, proba = native(np.asarray(y)), as_numbers('proba', proba)
     if y.ndim != 1 or proba.ndim != 2 or len(proba) != len(y):
         raise ValueError('proba must have a row for each of the labels y, '
                          f'got shapes {proba.shape} and {y.shape}')
@@ -146,7 +146,7 @@ def _rows(X, rows):
     if hasattr(X, 'iloc'): return X.iloc[rows]
     return X[rows] if hasattr(X, 'shape') else [X[row] for row in rows]
 
-# %% ../nbs/11_sure.ipynb #ad56c0f7
+# %% ../nbs/11_sure.ipynb #e6fea5ec
 def _paired(X, y):
     "`X` and `y`, as many of one as of the other; labels in a row."
     if y is None:
@@ -154,7 +154,7 @@ def _paired(X, y):
     X, y = indexable(X, column_or_1d(y, warn=True))
     assert_all_finite(y, input_name='y')
     check_classification_targets(y)
-    return X, np.asarray(y)
+    return X, native(np.asarray(y))
 
 def _thresholds(columns, proba, coverage, by_class):
     "The least share for each class, from those of the true labels, in `columns` of `proba`."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCK_BYTES', 'range_in_words', 'is_boolean', 'check_whole', 'check_number', 'check_choice', 'check_flag',
            'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'blas_at_most', 'threads_of_openmp',
-           'openmp_that_ends', 'compiled', 'check_images', 'as_numbers', 'check_labels', 'moved_names']
+           'openmp_that_ends', 'compiled', 'native', 'check_images', 'as_numbers', 'check_labels', 'moved_names']
 
 # %% ../../nbs/core/checks.ipynb #55af6898
 import importlib
@@ -148,14 +148,23 @@ def compiled(**options):
         except RuntimeError: return njit(nogil=True, **options)(function)    # no folder
     return decorate
 
-# %% ../../nbs/core/checks.ipynb #761c21c9
+# %% ../../nbs/core/checks.ipynb #a3fa6eae
+def native(array):
+    "The array in this machine's order of bytes; itself if it is that already."
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder('='))
+
 def check_images(name, images, *, ndim=2, empty=False):
     "`images` as an array of finite numbers with `ndim` dimensions or more; `empty` allows none."
     images = np.asarray(images)
     if images.dtype.kind not in 'buif':
         raise TypeError(f'{name} must be numbers, got dtype {images.dtype}')
+    if images.dtype == bool: images = images.view(np.uint8)
+    images = native(images)
     if images.ndim < ndim:
         raise ValueError(f'{name} must have {ndim} dimensions or more, got shape {images.shape}')
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4):
+        raise ValueError(f'{name} must have their channels last, got shape {images.shape}; '
+                         f'{name}.transpose(0, 2, 3, 1) puts them there')
     if images.size == 0 and not empty:
         raise ValueError(f'{name} must not be empty, got shape {images.shape}')
     if images.dtype.kind == 'f' and images.size:
@@ -169,11 +178,14 @@ def as_numbers(name, images, ndim=0):
     images = check_images(name, images, ndim=ndim)
     return images.astype(np.result_type(images.dtype, np.float32), copy=False)
 
-# %% ../../nbs/core/checks.ipynb #ad4b8c1c
+# %% ../../nbs/core/checks.ipynb #753e73b0
 def check_labels(name, labels, n):
     "The labels of `n` images as an array, the code of each, and the classes by code."
     if not hasattr(labels, 'dtype'): labels = np.array([*labels], dtype=object)
     labels = np.asarray(labels)
+    if labels.shape == (n, 1): labels = labels[:, 0]
+    if labels.dtype.kind == 'T': labels = labels.astype(object)        # NumPy's newer strings
+    labels = native(labels)
     if labels.shape != (n,):
         raise ValueError(f'{name} must be one for each of {n} images, got shape {labels.shape}')
     if labels.dtype.kind == 'V':

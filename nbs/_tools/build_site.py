@@ -1,9 +1,10 @@
-"""Build the site from the outputs stored in a folder of notebooks; nothing is run and nothing is
-fetched.
+"""Build the site from the outputs stored in a folder of notebooks, if anything has changed; nothing
+is run and nothing is fetched.
 
 python nbs/_tools/build_site.py [nbs] [_docs]
 """
 
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,15 @@ from sphinx.cmd.build import main as sphinx
 here = Path(__file__).resolve().parent
 source = sys.argv[1] if len(sys.argv) > 1 else "nbs"
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "_docs").resolve()
+
+made_from = hashlib.sha256()
+for folder in (Path(source), here, here.parents[1] / "fashion_proto"):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+        made_from.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
+note = out / ".made-from"
+if note.exists() and note.read_text() == made_from.hexdigest():
+    print(f"the book is ready, and nothing changed: open {out / 'index.html'}")
+    sys.exit()
 
 with tempfile.TemporaryDirectory() as tmp:
     html = Path(tmp) / "html"  # myst-nb leaves a folder of its own beside it
@@ -34,6 +44,7 @@ with tempfile.TemporaryDirectory() as tmp:
     ):
         sys.exit(1)
     (html / ".nojekyll").touch()  # or GitHub Pages would drop the folders that start with _
+    (html / note.name).write_text(made_from.hexdigest())
     new = out.with_name(f"{out.name}.new")  # beside the old one, which stays until this is whole
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(html, new)
