@@ -8,7 +8,7 @@ export TQDM_DISABLE ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 help:      ## list these targets
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
 book: data  ## run every chapter on the real data (again only what changed), and build the site from those runs into _docs/
 	@$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs
@@ -19,6 +19,9 @@ test: data  ## check everything that CI checks (DURATIONS=20 lists the slowest)
 	$(PY) $(TOOLS)/run_notebooks.py --flags timing --out _proc/nbs || echo "the tests say more"; \
 	wait $$browser
 	@$(PY) -m pytest -q $(XDIST) tests $(if $(DURATIONS),--durations=$(DURATIONS))
+
+test-oldest: data  ## check with the oldest versions that settings.ini allows what needs no browser and no tool of the book
+	@sh $(TOOLS)/oldest.sh
 
 lab: data  ## open the chapters in JupyterLab
 	@$(PY) -m jupyterlab nbs --LabApp.default_url=/lab/tree/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -47,4 +50,4 @@ clean:     ## remove what was built (.venv and the data stay)
 	@rm -rf _docs _proc .pytest_cache *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help book test lab docs bench prepare data setup clean
+.PHONY: help book test test-oldest lab docs bench prepare data setup clean

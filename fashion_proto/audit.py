@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'read_images', 'near_duplicates', 'duplicate_groups', 'leaks', 'label_issues']
 
-# %% ../nbs/09b_audit.ipynb #b7c02472
+# %% ../nbs/09b_audit.ipynb #d571944c
 #| code-fold: true
 import argparse
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from . import __version__
-from .copies import (_image_array, _metric_for, duplicate_groups, is_flat,
-                                  n_channels, near_duplicates)
+from .copies import (_image_array, _metric_for, duplicate_groups, _is_flat,
+                                  _n_channels, near_duplicates)
 from .core.checks import check_labels, check_whole
 from .core.files import read_folder, read_idx_pair, read_npz, read_table
 from .core.report import STYLE, drawable, report, whole_page
@@ -75,7 +75,7 @@ class Audit:
         with replaced(path) as file:
             file.write(whole_page(self).encode('utf-8', 'backslashreplace'))
 
-# %% ../nbs/09b_audit.ipynb #21110651
+# %% ../nbs/09b_audit.ipynb #03f17cb0
 def _joined(sets):
     "All images in one array, the labels, and the set, row and file of each image."
     n = [len(part) for part in sets]
@@ -101,7 +101,7 @@ def _near_table(pairs, sets, rows, labels):
 def _counts(images, near, groups, leaked, issues):
     "How many of each kind of fault, and what it means."
     repeats = sum(len(group) - 1 for group in find_duplicates(images))
-    blank = is_flat(images.reshape(len(images), -1, n_channels(images))).all(axis=1).sum()
+    blank = _is_flat(images.reshape(len(images), -1, _n_channels(images))).all(axis=1).sum()
     rows = {'exact repeats': (repeats, 'images that equal an earlier one'),
             'near duplicates': (len(near), 'pairs alike but for brightness and contrast'),
             'of these, labels differ': ((~near['agree']).sum(), 'pairs with two names'),

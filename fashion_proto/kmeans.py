@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['kmeans_update', 'kmeans', 'KMeansPrototypes']
 
-# %% ../nbs/04_kmeans.ipynb #fef4f768
+# %% ../nbs/04_kmeans.ipynb #88d930a6
 #| code-fold: true
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from .averages import NearestPrototype, predict_prototype
 from .core.checks import as_numbers, blas_at_most, check_whole, openmp_that_ends
+from .core.products import power_of_two
 
 # %% ../nbs/04_kmeans.ipynb #450f0cfe
 def kmeans_update(points, images):
@@ -100,7 +101,7 @@ def kmeans(images, k, random_state=0):
             return points, np.array(trace)
         points = moved
 
-# %% ../nbs/04_kmeans.ipynb #eb10d87a
+# %% ../nbs/04_kmeans.ipynb #917a157d
 def _centres(rows, k, random_state):
     "The `k` k-means centres of `rows`, or the distinct rows if there are no more than `k`."
     first = {}
@@ -108,7 +109,9 @@ def _centres(rows, k, random_state):
         first.setdefault(row.tobytes(), i)
     if len(first) <= k: return rows[list(first.values())]
     search = KMeans(k, init='random', n_init=1, random_state=random_state)
-    with blas_at_most(1), openmp_that_ends(): return search.fit(rows).cluster_centers_
+    unit = rows.dtype.type(power_of_two(rows))           # so that squares stay in range
+    with blas_at_most(1), openmp_that_ends(): search.fit(rows / unit)
+    return search.cluster_centers_ * unit
 
 # %% ../nbs/04_kmeans.ipynb #9c0447e1
 class KMeansPrototypes(NearestPrototype):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PatchPrototypes']
 
-# %% ../nbs/10_patches.ipynb #c1bccd5e
+# %% ../nbs/10_patches.ipynb #6eee58b2
 #| code-fold: true
 import math
 from collections import namedtuple
@@ -21,6 +21,7 @@ from .core.checks import (blas_at_most, check_choice, check_whole, moved_names,
                                        n_threads, spread)
 from .core.estimators import TakesImages, as_rows, image_shape
 from .core.patch_loops import encode_images
+from .core.products import check_squares
 
 __getattr__ = moved_names({'ClassMetric': 'fashion_proto.metric',
                            'PatchKNN': 'fashion_proto.patchknn'})
@@ -99,7 +100,7 @@ def _image_shape(shape, wanted):
     if len(shape) == 1: shape = (*shape, 1)
     return shape, shape if len(shape) == 3 else (*shape, 1)
 
-# %% ../nbs/10_patches.ipynb #d13cf374
+# %% ../nbs/10_patches.ipynb #695b3485
 class PatchPrototypes(TransformerMixin, TakesImages):
     """Images as they look through prototypes of patches: how near which prototype is, cell by cell.
 
@@ -187,6 +188,7 @@ class PatchPrototypes(TransformerMixin, TakesImages):
         self.image_shape_, self._shape = _image_shape(shape or X.shape[1:], self.image_shape)
         self.patch_shape_ = self._patch_shape(self._shape[:2])
         self._centre = X.mean(dtype=np.float64)
+        check_squares(X)
         self._unit = X.std(dtype=np.float64) or 1.
         self._find_prototypes(X.reshape(-1, *self._shape), check_random_state(self.random_state))
         return self

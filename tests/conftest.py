@@ -68,7 +68,7 @@ def browser():
     if path is None:
         if os.environ.get("CI") == "true": pytest.fail("CI needs Chromium: apt-get install chromium")
         pytest.skip("no Chromium here: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+    sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright      # not there with the oldest versions
     flags = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
              "--disable-component-update --disable-sync").split()
     with sync_playwright() as p:

@@ -126,15 +126,17 @@ def read_table(path):
     if rows.dtype.kind == 'i' and 0 <= rows.min() and rows.max() < 256: rows = rows.astype(np.uint8)
     return rows.reshape(len(rows), side, side) if square else rows, table[label].to_numpy()
 
-# %% ../../nbs/core/files.ipynb #f76755cf
+# %% ../../nbs/core/files.ipynb #c430af07
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
          6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 
 def upright(image):
     "The picture turned as its EXIF says; as it is if that cannot be read."
-    try: turn = image.getexif().get(0x0112)
-    except Exception: turn = None                # many ways to be wrong, and none says anything
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try: turn = image.getexif().get(0x0112)
+        except Exception: turn = None            # many ways to be wrong, and no picture is lost
     return image.transpose(TURNS[turn]) if turn in TURNS else image
 
 # %% ../../nbs/core/files.ipynb #18e0afd1

@@ -1,0 +1,315 @@
+"""As people use it: threads, forks, wide and many, files as they are left, other libraries. Most come from public bug reports."""
+import multiprocessing
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits, load_sample_image
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_info
+
+import fashion_proto
+from fashion_proto.ann import ANN
+from fashion_proto.audit import audit, read_images
+from fashion_proto.averages import AveragePrototypes, average_prototypes
+from fashion_proto.copies import _MANY_COPIES as MANY_COPIES, near_duplicates
+from fashion_proto.core.checks import blas_at_most, check_images, check_labels
+from fashion_proto.core.products import WIDE, search
+from fashion_proto.data import LabelledImages
+from fashion_proto.kmeans import KMeansPrototypes
+from fashion_proto.knn import KNN
+from fashion_proto.labels import MANY_CLASSES, label_issues
+from fashion_proto.lvq import LVQ
+from fashion_proto.patches import PatchPrototypes
+from fashion_proto.sure import PredictionSets, reliability
+
+
+def blas(): return sorted((pool["prefix"], pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return data.images, data.target
+
+
+# ---- processes and threads ---------------------------------------------------------------------------------------------
+
+def test_searches_at_once_leave_blas_as_it_was():
+    rng = np.random.default_rng(0)
+    X = np.clip(rng.integers(0, 256, (50, 64))[rng.integers(0, 50, 8000)] + rng.normal(0, 10, (8000, 64)), 0, 255).astype(np.uint8)
+    knn = KNN(3, n_jobs=1).fit(X, np.arange(8000) % 3)
+    before, expected = blas(), knn.predict(X[:1300])
+    for _ in range(10):
+        found = {}
+        threads = [threading.Thread(target=lambda n=n: found.update({n: knn.predict(X[:n])})) for n in (600, 900, 1300)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert all((own == expected[:n]).all() for n, own in found.items()) and len(found) == 3
+    assert blas() == before
+
+
+def test_blas_limits_that_overlap_end_as_they_began():
+    before = blas()
+    first, second = blas_at_most(1), blas_at_most(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert blas() == before
+
+
+def _fit_all(X, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for model in (KNN(3), KMeansPrototypes(3), LVQ(2, max_iter=2), ANN(5, deterministic=False), ANN(5)): model.fit(X, y).predict(X[:50])
+        PatchPrototypes(10).fit(X[:200].reshape(-1, 5, 4)).transform(X[:5].reshape(-1, 5, 4))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
+def test_fork_after_fit_does_not_hang():
+    X, y = np.random.default_rng(0).normal(size=(3000, 20)).astype(np.float32), np.arange(3000) % 3
+    _fit_all(X, y)
+    child = multiprocessing.get_context("fork").Process(target=_fit_all, args=(X, y), daemon=True)
+    child.start()
+    child.join(100)
+    assert child.exitcode == 0
+
+
+def test_import_where_no_folder_can_be_written(tmp_path):
+    shutil.copytree(Path(fashion_proto.__file__).parent, tmp_path / "fashion_proto", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in "", "core":
+        (tmp_path / "fashion_proto" / folder / "__pycache__").write_text("no folder")
+    nowhere = {"HOME": "/dev/null/none", "XDG_CACHE_HOME": "/dev/null/none", "PYTHONPATH": str(tmp_path), "MPLCONFIGDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | nowhere
+    code = "import numpy as np, fashion_proto.ann, fashion_proto.patches, fashion_proto.audit; from fashion_proto.knn import KNN; print(KNN(1).fit(np.eye(3), [0, 1, 2]).predict(np.eye(3)))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "[0 1 2]", done.stderr[-500:]
+
+
+# ---- size --------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n, m, p", [(40, 500, 12), (500, 40, 12), (60, 50, WIDE + 900), (30, 200, WIDE + 1)])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan", "chebyshev"])
+def test_every_route_of_the_search_gives_the_neighbours_of_brute_force(n, m, p, metric):
+    rng = np.random.default_rng(0)
+    points = rng.integers(0, 3, (n, p)).astype(float)
+    points[n // 2] = points[3]                                  # a tie
+    queries = np.concatenate([points[:m // 2], rng.integers(0, 3, (m - m // 2, p))])[:m]
+    far, at = search(queries, points, 4, metric, 0. if metric == "cosine" else points.mean(axis=0))
+    expected = cdist(queries, points, {"manhattan": "cityblock"}.get(metric, metric))
+    np.testing.assert_allclose(far, np.sort(expected, axis=1)[:, :4], atol=1e-7)
+    np.testing.assert_allclose(np.take_along_axis(expected, at, axis=1), far, atol=1e-7)
+    if metric != "cosine": assert (at == np.argsort(expected, axis=1, kind="stable")[:, :4]).all()
+
+
+def test_wide_images_are_indexed_in_linear_memory():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 256, (40, 32, 32, 3)).astype(float)
+    X = np.clip(base[rng.integers(0, 40, 1200)] + rng.normal(0, 30, (1200, 32, 32, 3)), 0, 255).astype(np.uint8)
+    model = ANN(5).fit(X, np.arange(1200) % 3)
+    exact = KNN(5).fit(X, np.arange(1200) % 3).kneighbors(X[:100])[1]
+    assert np.mean([np.isin(own, right).mean() for own, right in zip(model.kneighbors(X[:100])[1], exact)]) > 0.9
+
+
+def test_labels_of_many_classes():
+    rng, c = np.random.default_rng(0), 4 * MANY_CLASSES
+    y = np.repeat(np.arange(c), 20)
+    X = (rng.normal(size=(c, 64))[y] + rng.normal(0, 0.6, (len(y), 64))).astype(np.float32)
+    given, wrong = y.copy(), rng.choice(len(y), 40, replace=False)
+    given[wrong] = (given[wrong] + rng.integers(1, c, 40)) % c
+    issues = label_issues(X, given)
+    assert set(issues.index[:40]) == set(wrong) and (issues.loc[wrong, "suggested"] == y[wrong]).all()
+    assert issues["p_label"].between(0, 1).all() and issues["p_suggested"].between(0, 1).all() and (issues["label"] != issues["suggested"]).all()
+
+
+def test_thousands_of_copies_are_one_group():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8000, 8, 8), dtype=np.uint8)
+    images[100:6500] = images[100]
+    images[7000] = np.clip(images[100].astype(int) + 3, 0, 255)
+    pairs = near_duplicates(images, threshold=0.99)
+    copies = pairs[pairs["similarity"] == 1]
+    assert (copies["first"] == 100).all() and sorted(copies["second"])[:6399] == [*range(101, 6500)]
+    assert ((pairs["first"] == 100) & (pairs["second"] == 7000)).sum() == 1 and len(pairs) == 6400
+    found = audit(LabelledImages(images, rng.integers(0, 3, 8000)), threshold=1.0)
+    assert found.counts.loc["groups", "found"] == 1 and found.counts.loc["exact repeats", "found"] == 6399
+    few = near_duplicates(np.repeat(images[:2], [MANY_COPIES, 1], axis=0))
+    assert len(few) == MANY_COPIES * (MANY_COPIES - 1) // 2
+
+
+# ---- files -------------------------------------------------------------------------------------------------------------
+
+picture = Image.fromarray(np.add.outer(np.arange(40), np.arange(30)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0" + b"\0\x08\0\x02\x01\x12\0\x03" + bytes(20),
+                                  b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x8769, 4, 1, 8),
+                                  b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIHH", 1, 0x9c9c, 3, 1, 7, 0)])
+def test_exif_that_is_none(tmp_path, exif):
+    for label in "a", "b":
+        (tmp_path / label).mkdir()
+        picture.save(tmp_path / label / "odd.jpg", exif=exif)
+    assert read_images(tmp_path).images.shape == (2, 40, 30)
+
+
+def test_files_with_flipped_bytes_are_skipped_with_a_reason(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in "a", "b":
+        (tmp_path / label).mkdir()
+        picture.save(tmp_path / label / "fine.png")
+    for i, kind in enumerate(["png", "jpeg", "gif", "tiff"] * 60):
+        path = tmp_path / "a" / f"{i}.{kind}"
+        picture.save(path)
+        data = bytearray(path.read_bytes())
+        for at in rng.integers(0, len(data), 6): data[at] = rng.integers(256)
+        path.write_bytes(data[:rng.integers(20, len(data))] if i % 3 == 0 else data)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        data = read_images(tmp_path, skip_unreadable=True, size=(40, 30))
+    assert {"a/fine.png", "b/fine.png"} <= set(data.files) and any("files were skipped" in str(w.message) for w in seen)
+
+
+def test_the_root_of_a_data_set_is_refused(tmp_path):
+    for part in "train", "val":
+        for label in "cat", "dog":
+            (tmp_path / part / label).mkdir(parents=True)
+            picture.save(tmp_path / part / label / "0.png")
+    with pytest.raises(ValueError, match="must be one set .* got the sets train, val: name one of them"): read_images(tmp_path)
+    assert sorted(set(read_images(tmp_path / "train").labels)) == ["cat", "dog"]
+
+
+def patched(path, target, local, central, change):
+    "The archive with one field of each header changed."
+    data = bytearray(path.read_bytes())
+    for magic, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        at = data.find(magic)
+        while at >= 0:
+            struct.pack_into("<H", data, at + offset, change(struct.unpack_from("<H", data, at + offset)[0]))
+            at = data.find(magic, at + 4)
+    target.write_bytes(data)
+    return target
+
+
+def test_archives(tmp_path):
+    images, labels = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8), np.arange(3)
+    np.savez(tmp_path / "plain.npz", images=images, labels=labels)
+    for name, where in {"encrypted": (6, 8, lambda flags: flags | 1), "deflate64": (8, 10, lambda method: 9)}.items():
+        with pytest.raises(ValueError, match="damaged or not what it should be"): read_images(patched(tmp_path / "plain.npz", tmp_path / f"{name}.npz", *where))
+    np.savez(tmp_path / "keras.npz", x_train=images, y_train=labels[:, None])
+    assert (read_images(tmp_path / "keras.npz").images == images).all() and read_images(tmp_path / "keras.npz").labels.tolist() == [0, 1, 2]
+    np.savez(tmp_path / "both.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match="must hold one set of images and labels, got another in x_test, y_test"): read_images(tmp_path / "both.npz")
+
+
+def test_images_and_labels_as_arrays_come():
+    assert check_images("X", np.eye(2) > 0).tolist() == [[1, 0], [0, 1]] and check_images("X", np.eye(2, dtype=">f4")).dtype.isnative
+    with pytest.raises(ValueError, match=r"channels last, got shape \(5, 3, 8, 8\); X.transpose\(0, 2, 3, 1\)"): check_images("X", np.zeros((5, 3, 8, 8)))
+    labels, codes, classes = check_labels("y", np.array([[3], [1]], ">i4"), 2)
+    assert labels.tolist() == [3, 1] and codes.tolist() == [1, 0] and classes.dtype.isnative
+    assert check_labels("y", np.array(["b", "a"], dtype=np.dtypes.StringDType()), 2)[2].tolist() == ["a", "b"]
+    images, y = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8), (np.arange(60) % 3).astype(">i4")
+    shares = KNN().fit(images, y).predict_proba(images)
+    assert (average_prototypes(images, y) == average_prototypes(images, y.astype(int))).all()
+    assert reliability(y, shares).equals(reliability(y.astype(int), shares)) and len(label_issues(images, y)) == 60
+    assert audit(LabelledImages(images, y)).counts.equals(audit(LabelledImages(images, y.astype(int))).counts)
+
+
+def test_grey_beside_colours():
+    rng = np.random.default_rng(0)
+    colour = LabelledImages(rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8), np.arange(20) % 2)
+    grey = LabelledImages(rng.integers(0, 256, (8, 8, 8), dtype=np.uint8), np.arange(8) % 2)
+    assert audit(colour, grey).counts.loc["leaked test images", "found"] == audit(grey, colour).counts.loc["leaked test images", "found"] == 0
+    same = LabelledImages(np.stack([grey.images] * 3, axis=3), grey.labels)
+    assert audit(same, grey).counts.loc["leaked test images", "found"] == 8
+
+
+def test_colours_are_no_pattern():
+    def flat(*rgb): return np.broadcast_to(np.uint8(rgb), (16, 16, 3))
+    noise = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
+    images = np.stack([flat(0, 0, 254), flat(0, 0, 90), flat(255, 255, 255), flat(40, 40, 40), *noise])
+    found = audit(LabelledImages(images, np.arange(34) % 2))
+    assert found.counts.loc["blank images", "found"] == 4 and len(found.near) == 0
+    photo = load_sample_image("china.jpg")
+    tiles = np.stack([photo[r:r + 32, c:c + 32] for r in range(0, 395, 32) for c in range(0, 609, 32)])
+    assert len(near_duplicates(tiles)) <= 10 * len(near_duplicates(tiles.mean(axis=3))) + 10
+
+
+# ---- numbers and other libraries ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("scale", [1e-26, 1e20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("model", [AveragePrototypes(), KMeansPrototypes(2), LVQ(2), KNN(3), ANN(3)], ids=lambda m: type(m).__name__)
+def test_squares_that_leave_single_precision(digits, model, dtype, scale):
+    X, y = digits
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = model.fit(X[:1200].astype(dtype), y[:1200]).predict(X[1200:].astype(dtype))
+        scaled = model.fit((X[:1200] * scale).astype(dtype), y[:1200]).predict((X[1200:] * scale).astype(dtype))
+    assert (plain == scaled).mean() > 0.98 and (scaled == y[1200:]).mean() > 0.85
+
+
+@pytest.mark.parametrize("model", [AveragePrototypes(), KMeansPrototypes(2)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("scale", [1e-170, 1e170])
+def test_squares_that_leave_double_precision(digits, model, scale):
+    X, y = digits
+    assert model.fit(X[:1200] * scale, y[:1200]).score(X[1200:] * scale, y[1200:]) > 0.85
+
+
+def test_patches_refuse_what_cannot_be_squared(digits):
+    with pytest.raises(ValueError, match="can be squared in double precision, got up to 2e-169"): PatchPrototypes(10).fit(digits[0] * 1e-170)
+
+
+@pytest.mark.parametrize("mode", ["connectivity", "distance"])
+def test_graphs_are_those_of_scikit_learn(digits, mode):
+    X, y = digits[0][:300].reshape(300, -1), digits[1][:300]
+    ours, theirs = KNN(5).fit(X, y), KNeighborsClassifier(5, algorithm="brute").fit(X, y)
+    for ask in (None, X[:20]):
+        np.testing.assert_allclose(ours.kneighbors_graph(ask, mode=mode).toarray(), theirs.kneighbors_graph(ask, mode=mode).toarray())
+    assert ANN(5).fit(X, y).kneighbors_graph(mode=mode).nnz == 1500
+    within = ours.radius_neighbors_graph(X[:20], 25., mode=mode)
+    assert within.shape == (20, 300) and (within.toarray() > 0).sum() == sum(map(len, ours.radius_neighbors(X[:20], 25.)[1])) - (20 if mode == "distance" else 0)
+    with pytest.raises(ValueError, match="mode must be one of connectivity, distance, got 'both'"): ours.kneighbors_graph(mode="both")
+
+
+@pytest.mark.parametrize("metric", ["chebyshev", "correlation", "minkowski", "canberra", lambda a, b: abs(a - b).max()])
+@pytest.mark.parametrize("weights", [None, "distance", lambda far: np.exp(-far)])
+def test_other_metrics_and_votes(digits, metric, weights):
+    X, y = digits[0].reshape(-1, 64)[:400] + 1, digits[1][:400]
+    ours = KNN(5, metric=metric, weights=weights).fit(X[:350], y[:350])
+    theirs = KNeighborsClassifier(5, metric=metric, weights=weights, algorithm="brute").fit(X[:350], y[:350])
+    np.testing.assert_allclose(ours.kneighbors(X[350:])[0], theirs.kneighbors(X[350:])[0])
+    assert ours.search_ == "direct" and (ours.predict(X[350:]) == theirs.predict(X[350:])).mean() > 0.95
+
+
+def test_votes_that_are_none(tmp_path):
+    knn = KNN(2, weights=len).fit(np.eye(3), [0, 1, 1])
+    with pytest.raises(ValueError, match=r"weights must give a vote from 0 on for each of \(3, 2\) distances"): knn.predict(np.eye(3))
+    with pytest.raises(TypeError, match="must have names to be saved"): knn.save(tmp_path / "knn.npz")
+
+
+class Net:
+    classes_ = np.array(["no", "yes"])
+
+    def predict_proba(self, X):
+        p = 1 / (1 + np.exp(-np.asarray(X)[:, 0]))
+        return np.c_[1 - p, p]
+
+
+def test_sets_around_a_network_that_is_fitted():
+    rng = np.random.default_rng(0)
+    X = rng.normal(0, 2, (400, 3))
+    y = Net.classes_[(rng.random(400) < 1 / (1 + np.exp(-X[:, 0]))).astype(int)]
+    sets = PredictionSets(Net()).calibrate(X, y)
+    assert sets.predict_set(X)[np.arange(400), (y == "yes").astype(int)].mean() >= 0.9 and set(sets.predict(X)) == {"no", "yes"}
+    with pytest.raises(NotFittedError, match="must be fitted, and have classes_, got KNN without"): PredictionSets(KNN()).calibrate(X, y)
