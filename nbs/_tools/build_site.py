@@ -18,7 +18,9 @@ out = Path(sys.argv[2] if len(sys.argv) > 2 else "_docs").resolve()
 
 made_from = hashlib.sha256()
 for folder in (Path(source), here, here.parents[1] / "fashion_proto"):
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+    for path in sorted(
+        p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    ):
         made_from.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
 note = out / ".made-from"
 if note.exists() and note.read_text() == made_from.hexdigest():

@@ -10,8 +10,9 @@ apt() { # install Debian packages where that is allowed; quiet unless it fails
     command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; else return 1; fi
     log=$(mktemp)
+    lists=$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mmin -60 2>/dev/null)
     echo "installing $* with apt-get"
-    { $sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends "$@"; } >"$log" 2>&1 ||
+    { { [ "$lists" ] || $sudo apt-get -qq update; } && DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends "$@"; } >"$log" 2>&1 ||
         { tail -n 5 "$log" >&2; rm -f "$log"; return 1; }
     rm -f "$log"
 }
@@ -25,7 +26,7 @@ venv() {
     place=$(cat $stamp 2>/dev/null || pwd -P)
     [ "$place" = "$(pwd -P)" ] && $py -m pip --version >/dev/null 2>&1 || rm -rf .venv
     [ -e $stamp ] && [ $stamp -nt settings.ini ] && [ $stamp -nt setup.py ] && [ $stamp -nt .github/constraints.txt ] && return
-    command -v python3 >/dev/null || apt python3 || fail "Python 3.11 or newer is needed: install python3."
+    command -v python3 >/dev/null || apt python3 g++ python3-dev python3-venv || fail "Python 3.11 or newer is needed: install python3."
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || command -v uv >/dev/null ||
         fail "Python 3.11 or newer is needed; python3 here is $(python3 -V). Install a newer one, or uv, which brings its own."
     compiler || apt g++ python3-dev python3-venv ||
