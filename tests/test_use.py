@@ -266,6 +266,16 @@ def test_squares_that_leave_double_precision(digits, model, scale):
     assert model.fit(X[:1200] * scale, y[:1200]).score(X[1200:] * scale, y[1200:]) > 0.85
 
 
+@pytest.mark.parametrize("dtype", [float, np.float32, np.uint8])
+@pytest.mark.parametrize("model", [AveragePrototypes(), KMeansPrototypes(3), LVQ(3), KNN(), KNN(metric="cosine", weights="distance"), ANN(),
+                                   PatchPrototypes(20), PredictionSets(KNN(10))], ids=lambda m: str(m)[:30])
+def test_ordinary_use_has_nothing_to_warn_of(digits, model, dtype):
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        model.fit(digits[0].astype(dtype), digits[1])
+        (model.transform if hasattr(model, "transform") else model.predict)(digits[0][:100].astype(dtype))
+
+
 def test_patches_refuse_what_cannot_be_squared(digits):
     with pytest.raises(ValueError, match="can be squared in double precision, got up to 2e-169"): PatchPrototypes(10).fit(digits[0] * 1e-170)
 

@@ -9,6 +9,7 @@ stopped goes on where it was.
 """
 
 import argparse
+import atexit
 import base64
 import functools
 import hashlib
@@ -19,6 +20,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -113,6 +115,10 @@ def set_environment():
     os.environ.update(OMP_WAIT_POLICY="passive", OPENBLAS_THREAD_TIMEOUT="4")
     if data_folder():
         os.environ["FASHION_MNIST_DIR"] = data_folder()
+    if not os.access(Path.home(), os.W_OK):  # each kernel would say so
+        place = tempfile.TemporaryDirectory()
+        atexit.register(place.cleanup)
+        os.environ.update(IPYTHONDIR=place.name, MPLCONFIGDIR=place.name)
 
 
 def slim(png):
