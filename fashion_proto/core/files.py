@@ -126,17 +126,15 @@ def read_table(path):
     if rows.dtype.kind == 'i' and 0 <= rows.min() and rows.max() < 256: rows = rows.astype(np.uint8)
     return rows.reshape(len(rows), side, side) if square else rows, table[label].to_numpy()
 
-# %% ../../nbs/core/files.ipynb #c430af07
+# %% ../../nbs/core/files.ipynb #ce43050f
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
          6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 
 def upright(image):
     "The picture turned as its EXIF says; as it is if that cannot be read."
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try: turn = image.getexif().get(0x0112)
-        except Exception: turn = None            # many ways to be wrong, and no picture is lost
+    try: turn = image.getexif().get(0x0112)
+    except Exception: turn = None                # many ways to be wrong, and no picture is lost
     return image.transpose(TURNS[turn]) if turn in TURNS else image
 
 # %% ../../nbs/core/files.ipynb #18e0afd1
@@ -180,14 +178,16 @@ def list_classes(path, skip_unreadable):
                          f'{", ".join(empty[:5])}')
     return files
 
-# %% ../../nbs/core/files.ipynb #e742f378
+# %% ../../nbs/core/files.ipynb #8ac0acc1
 def read_folder(path, size, skip_unreadable):
     "Images, labels and file names from a folder with a folder for each class."
     files, read, bad = list_classes(path, skip_unreadable), [], []
-    for file, label in files:
-        try: read.append((open_picture(file, size), label, str(file.relative_to(path))))
-        except Exception as error:               # a broken file has many ways to be wrong
-            bad.append(f'{file.relative_to(path)}: {str(error) or repr(error)}')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')          # Pillow's, of what it can read all the same
+        for file, label in files:
+            try: read.append((open_picture(file, size), label, str(file.relative_to(path))))
+            except Exception as error:           # a broken file has many ways to be wrong
+                bad.append(f'{file.relative_to(path)}: {str(error) or repr(error)}')
     listed = '; '.join(bad[:10]) + (' ...' if len(bad) > 10 else '')
     if bad and not skip_unreadable:
         raise ValueError(f'{path} has {len(bad)} files that are '
