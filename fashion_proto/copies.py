@@ -21,7 +21,8 @@ def _n_channels(images):
 
 def _is_flat(pixels):
     "Whether each channel of each image, (n, pixels, channels), has one value only."
-    return pixels.max(axis=1) == pixels.min(axis=1)
+    channels = pixels.transpose(2, 0, 1)         # each by itself: several times as fast
+    return np.stack([one.max(axis=1) == one.min(axis=1) for one in channels], axis=1)
 
 def _less_means(rows, channels):
     "Rows of numbers in double precision, each channel less its mean."

@@ -32,14 +32,18 @@ def native_rows(array):
 # %% ../../nbs/core/products.ipynb #729e5200
 def unit_rows(X, side):
     "The rows of `X` scaled to length one, and two more coordinates: a row of zeros is 1 at `side`."
-    out = np.zeros((len(X), X.shape[1] + 2))
-    rows = out[:, :-2]
+    def lengths(rows): return np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    out = np.empty((len(X), X.shape[1] + 2))
+    rows, out[:, -2:] = out[:, :-2], 0
     rows[:] = X
-    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))[:, None]
-    rows /= np.where(largest > 0, largest, 1)    # first, so that no square overflows
-    length = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
-    rows /= np.where(largest > 0, length, 1)
-    out[largest[:, 0] == 0, side - 2] = 1
+    with np.errstate(all='ignore'): length = lengths(rows)
+    odd = ~((1e-100 < length) & (length < 1e100))[:, 0]          # too short or long to square, or 0
+    if odd.any():
+        largest = np.abs(rows[odd]).max(axis=1, keepdims=True)
+        rows[odd] /= np.where(largest > 0, largest, 1)
+        length[odd] = np.where(largest > 0, lengths(rows[odd]), 1)
+        out[np.flatnonzero(odd)[largest[:, 0] == 0], side - 2] = 1
+    rows /= length
     return out
 
 # %% ../../nbs/core/products.ipynb #ca191a97
@@ -99,7 +103,8 @@ def rough_distances(queries, points, metric, centre):
             squares[rows] = np.einsum('ij,ij->i', block, block)
             np.matmul(double, block.T, out=rough[:, rows])
         rough += squares
-        size = np.linalg.norm(moved, axis=1) + np.sqrt(squares.max(), dtype=np.float64)
+        length = np.sqrt(np.einsum('ij,ij->i', moved, moved))
+        size = length + np.sqrt(squares.max(), dtype=np.float64)
         margin = 2 * (queries.shape[1] + 8) * np.finfo(kind).eps * size**2
     return rough, np.where((squares.max() > 1e-24) & (size < 1e15), margin, np.inf)
 
