@@ -5,29 +5,32 @@
 # %% auto #0
 __all__ = ['near_duplicates', 'duplicate_groups']
 
-# %% ../nbs/09_copies.ipynb #872aed6d
+# %% ../nbs/09_copies.ipynb #2eb723db
 #| code-fold: true
 import numpy as np
 import pandas as pd
+from scipy.ndimage import minimum_filter
 from .core.checks import (blocks, check_choice, check_flag, check_images, check_number,
                                        check_whole, n_threads)
 from .duplicates import find_duplicates
 from .knn import KNN
 
-# %% ../nbs/09_copies.ipynb #c60e8900
+# %% ../nbs/09_copies.ipynb #936134a4
 def _n_channels(images):
     "How many channels the images have."
     return images.shape[3] if images.ndim == 4 else 1
 
 def _is_flat(pixels):
     "Whether each channel of each image, (n, pixels, channels), has one value only."
-    channels = pixels.transpose(2, 0, 1)         # each by itself: several times as fast
-    return np.stack([one.max(axis=1) == one.min(axis=1) for one in channels], axis=1)
+    each = pixels.transpose(2, 0, 1)             # one by one: several times as fast
+    return np.stack([channel.max(axis=1) == channel.min(axis=1) for channel in each], axis=1)
 
 def _less_means(rows, channels):
     "Rows of numbers in double precision, each channel less its mean."
-    pixels = rows.reshape(len(rows), -1, channels)
-    return (pixels - pixels.mean(axis=1, keepdims=True)).reshape(rows.shape)
+    out = np.empty_like(rows)
+    for channel in (np.s_[:, c::channels] for c in range(channels)):
+        out[channel] = rows[channel] - rows[channel].mean(axis=1, keepdims=True)
+    return out
 
 def _double_rows(images):
     "Images as rows in double precision; floats over their largest, so that squares stay in range."
@@ -119,7 +122,54 @@ def _check_positions(images, flips, shifts):
     most = (min(images.shape[1:3]) - 1) // 2 if images.ndim > 2 else 0
     check_whole('shifts', shifts, 0, most)
 
-# %% ../nbs/09_copies.ipynb #f83688b6
+# %% ../nbs/09_copies.ipynb #577525f2
+_ROOM, _OFF_GROUND = 32, 0.1
+
+def _off_ground(images):
+    "Images (n, height, width, channels) less the median of their border, and which pixels differ."
+    n, channels = len(images), images.shape[3]
+    images = _double_rows(images).reshape(images.shape)
+    border = [edge.reshape(n, -1, channels) for edge in (images[:, [0, -1]], images[:, :, [0, -1]])]
+    less = images - np.median(np.concatenate(border, axis=1), axis=1)[:, None, None]
+    off = np.abs(less) > _OFF_GROUND * np.ptp(images, axis=(1, 2, 3), keepdims=True)
+    return less, off.any(axis=3)
+
+def _has_ground(images):
+    "Whether at least half of the border of each image is of one colour."
+    out = np.empty(len(images), bool)
+    for part in blocks(len(images), 64 * images[0].size):
+        off = _off_ground(images[part])[1]
+        out[part] = (off[:, [0, -1]].mean(axis=(1, 2)) + off[:, :, [0, -1]].mean(axis=(1, 2))) <= 1
+    return out
+
+# %% ../nbs/09_copies.ipynb #18de5806
+_GRAIN, _AGREEMENT = 0.03, 0.5
+
+def _agree_inside(images, i, others, j):
+    "Whether image `i[0]` and other `j[0]` agree inside, and so on; True where nothing is inside."
+    def total(x, y): return np.einsum('nhwc,nhwc->n', x, y)
+    out = np.empty(len(i), bool)
+    for part in blocks(len(i), 128 * images[0].size):
+        a, off_a = _off_ground(images[i[part]])
+        b, off_b = _off_ground(others[j[part]])
+        both = minimum_filter(off_a & off_b, (1, 3, 3), mode='nearest')[..., None]
+        a, b, n = a * both, b * both, np.maximum(both.sum(axis=(1, 2)), 1)
+        def common(x, y):
+            return total(x, y) - (x.sum(axis=(1, 2)) * y.sum(axis=(1, 2)) / n).sum(axis=1)
+        grain = _GRAIN**2 * np.sqrt(total(a, a) * total(b, b))
+        scale = np.sqrt(np.maximum(common(a, a) * common(b, b), 0))
+        out[part] = common(a, b) + grain >= _AGREEMENT * (scale + grain)
+    return out
+
+def _fooled_by_ground(images, i, others, j):
+    "Whether image `i[0]` and other `j[0]` have a ground, but do not agree inside, and so on."
+    if min(images.shape[1:3]) < _ROOM: return np.zeros(len(i), bool)
+    images, others = (x.reshape(*x.shape[:3], _n_channels(x)) for x in (images, others))
+    fooled = _has_ground(images)[i] & _has_ground(others)[j]
+    fooled[fooled] = ~_agree_inside(images, i[fooled], others, j[fooled])
+    return fooled
+
+# %% ../nbs/09_copies.ipynb #af6b6de5
 def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within, n_jobs):
     "A table of the pairs alike in each position; `within` one set, they are in ascending order."
     index, indexed, tables = None, None, []
@@ -132,6 +182,9 @@ def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within
                               'similarity': _similarities(ours, i, theirs, j, metric),
                               'mirrored': mirrored, 'down': down, 'right': right})
         table = table[table['similarity'] >= threshold - 1e-12]      # rounding: a copy is a copy
+        if metric == 'correlation' and ours.ndim > 2:
+            ends = table['first'].to_numpy(), table['second'].to_numpy()
+            table = table[~_fooled_by_ground(ours, ends[0], theirs, ends[1])]
         i, j = table['first'], table['second']
         tables += [table[i < j], _swapped(table[i > j])] if within else [table]
     return pd.concat(tables)
@@ -167,7 +220,7 @@ def _listed_with_first(copies):
     return pd.DataFrame({'first': first, 'second': np.concatenate([own for _, own in copies]),
                          'similarity': 1., 'mirrored': False, 'down': 0, 'right': 0})
 
-# %% ../nbs/09_copies.ipynb #02b3e474
+# %% ../nbs/09_copies.ipynb #e022a442
 def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0, metric=None,
                     n_jobs=-1):
     """All pairs of images that are alike but for brightness and contrast.
@@ -190,7 +243,8 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
         that size in the other; an unmoved pair is compared as a whole.
     metric : {'correlation', 'cosine'}, optional
         The similarity: the normalised correlation of two images, each channel less its mean (by
-        default for images), or the cosine of their angle (by default for vectors).
+        default for images), or the cosine of their angle (by default for vectors). By correlation
+        images of 32 pixels or more a side must agree inside their outlines, too: see Notes.
     n_jobs : int or None
         Threads, as in scikit-learn; -1 means one for each core.
 
@@ -215,9 +269,18 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
     first only, and the first with all other images. An image of one colour only has no pattern,
     and is like no other; `find_duplicates` finds equal ones. Uses the search of `KNN`.
 
+    Things of one outline on one ground correlate whatever their texture. So of images of 32 pixels
+    or more a side, with a ground, a pair counts only if it agrees inside: on pixels that differ
+    from the median of the border by more than 0.1 of the image's range, as do their 8 neighbours,
+    in both images, the correlation must be 0.5 or more, after (0.03 of the contrast with the
+    ground) squared was added to covariance and variances. A pair without such pixels counts. An
+    image has a ground if half of its border does not differ from the median.
+
     References
     ----------
     J. P. Lewis, "Fast normalized cross-correlation", Vision Interface 1995, for the similarity.
+    Z. Wang and others, "Image quality assessment: from error visibility to structural similarity",
+    IEEE Transactions on Image Processing 13, 2004, section III B, for the constant.
     """
     images = _image_array('images', images)
     others = images if other is None else _image_array('other', other)

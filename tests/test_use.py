@@ -245,6 +245,34 @@ def test_colours_are_no_pattern():
     assert len(near_duplicates(tiles)) <= 10 * len(near_duplicates(tiles.mean(axis=3))) + 10
 
 
+@pytest.mark.parametrize("side, grain, channels", [(32, 10, 1), (48, 20, 3), (64, 15, 3)])
+def test_textures_on_one_ground_are_no_copies(side, grain, channels):
+    "Correlation alone calls all 780 pairs alike; real copies stay, also paler, with grain, mirrored."
+    rng = np.random.default_rng(0)
+    images, inner = np.full((40, side, side, channels), 250.), slice(side // 4, -(side // 4))
+    images[:, inner, inner] = rng.normal(128, grain, images[:, inner, inner].shape)
+    content = (images - images.mean(axis=(1, 2), keepdims=True)).reshape(40, -1)
+    assert np.corrcoef(content).min() > 0.9
+    images = images.round().astype(np.uint8)
+    assert len(near_duplicates(images, threshold=0.9)) == 0
+    copies = np.clip(images[:, :, ::-1] * 0.8 + rng.normal(20, 3, images.shape), 0, 255)
+    found = near_duplicates(images, copies, threshold=0.9, flips=True)
+    assert (found["first"] == found["second"]).all() and found["mirrored"].all() and len(found) == 40
+
+
+def test_pictures_without_ground_or_without_room_are_listed_by_correlation_alone():
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 256, (40, 40))
+    for side in 40, 31:
+        images = np.repeat(one[None, :side, :side], 20, axis=0)
+        images[:, 12:20, 12:20] = rng.integers(100, 150, (20, 8, 8))
+        if side == 31:                           # a ground, but too small
+            images[:, :8], images[:, -8:], images[:, :, :8], images[:, :, -8:] = 0, 0, 0, 0
+        content = images.reshape(20, -1)
+        expected = (np.corrcoef(content)[np.triu_indices(20, 1)] >= 0.9).sum()
+        assert len(near_duplicates(images, threshold=0.9)) == expected == 190
+
+
 # ---- numbers and other libraries ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("scale", [1e-26, 1e20])
