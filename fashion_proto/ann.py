@@ -365,7 +365,7 @@ class ANN(Votes):
         n, least, most = self.n_samples_fit_, float(self._points.min()), float(self._points.max())
         if self.engine == 'exact': return 'it was asked for'
         if self.target_recall == 1: return 'only the exact search surely finds all'
-        if n < max(1000, 20 * self.n_neighbors): return 'there are few images'
+        if n < max(1000, 20 * self._tuned_for): return 'there are few images'
         if not 1e-12 < max(-least, most) < 1e12: return 'the numbers are too small or too large'
 
     def _use_exact(self, reason):

@@ -10,8 +10,8 @@ __all__ = ['near_duplicates', 'duplicate_groups']
 import numpy as np
 import pandas as pd
 from scipy.ndimage import minimum_filter
-from .core.checks import (blocks, check_choice, check_flag, check_images, check_number,
-                                       check_whole, n_threads)
+from .core.checks import (as_array, blocks, check_choice, check_flag, check_images,
+                                       check_number, check_whole, n_threads)
 from .duplicates import find_duplicates
 from .knn import KNN
 
@@ -60,7 +60,7 @@ def _metric_for(images, metric, choices, default):
 
 def _image_array(name, images):
     "The images as an array of finite numbers, one image or vector in each row."
-    images = np.asarray(images)
+    images = as_array(images)
     if images.ndim < 2:
         raise ValueError(f'{name} must have a row for each image, 2 dimensions or more, '
                          f'got shape {images.shape}')
@@ -113,14 +113,14 @@ def _positions(images, others, flips, shifts):
             yield mirrored, down, right, window, inner
 
 def _check_positions(images, flips, shifts):
-    "Refuse mirror images or moves that make no sense for the images."
+    "`shifts` as an int; refuses mirror images or moves that make no sense for the images."
     check_flag('flips', flips)
-    check_whole('shifts', shifts, -np.inf)
+    shifts = check_whole('shifts', shifts, -np.inf)
     if images.ndim < 3 and (flips or shifts):
         raise ValueError('flips and shifts must be left out for vectors, '
                          f'got flips={flips}, shifts={shifts}')
     most = (min(images.shape[1:3]) - 1) // 2 if images.ndim > 2 else 0
-    check_whole('shifts', shifts, 0, most)
+    return check_whole('shifts', shifts, 0, most)
 
 # %% ../nbs/09_copies.ipynb #577525f2
 _ROOM, _OFF_GROUND = 32, 0.1
@@ -288,7 +288,7 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
         raise ValueError(f'other must hold images of shape {images.shape[1:]}, as images does, '
                          f'got {others.shape[1:]}')
     threshold = check_number('threshold', threshold, 0, 1, 'right')
-    _check_positions(images, flips, shifts)
+    shifts = _check_positions(images, flips, shifts)
     metric = _metric_for(images, metric, ['correlation', 'cosine'], 'cosine')
     n_threads(n_jobs)
     ways = threshold, metric, flips, shifts, other is None, n_jobs

@@ -148,31 +148,32 @@ class LVQ(NearestPrototype):
             A parameter is not one of those allowed, there are no images or not as many labels as
             images, a number is NaN or infinite, or so large or small that its square is.
         """
-        for name in 'n_prototypes', 'max_iter', 'n_iter_no_change':
-            check_whole(name, getattr(self, name))
-        for name in 'learning_rate', 'validation_fraction':
-            check_number(name, getattr(self, name), 0, 1, 'left')
+        own = {name: check_whole(name, getattr(self, name))
+               for name in ('n_prototypes', 'max_iter', 'n_iter_no_change')}
+        own |= {name: check_number(name, getattr(self, name), 0, 1, 'left')
+                for name in ('learning_rate', 'validation_fraction')}
         rows, codes = self._training_rows(X, y)
         rows, mean, unit = _in_units(as_numbers('X', rows))
-        places, owners = self._learned(rows, codes, check_random_state(self.random_state))
+        places, owners = self._learned(rows, codes, check_random_state(self.random_state), **own)
         return self._keep(places.astype(np.float64) * unit + mean, self.classes_[owners])
 
-    def _learned(self, rows, codes, rng):
+    def _learned(self, rows, codes, rng, *, n_prototypes, max_iter, n_iter_no_change,
+                 learning_rate, validation_fraction):
         "The prototypes and the code of each; sets `trace_` and `n_iter_`."
-        held = _held_back(codes, self.validation_fraction, rng)
+        held = _held_back(codes, validation_fraction, rng)
         teach, judge = np.flatnonzero(~held), np.flatnonzero(held) if held.any() else slice(None)
         with blas_at_most(1):                    # so that sums do not depend on the threads
-            start = KMeansPrototypes(self.n_prototypes, rng).fit(rows[teach], codes[teach])
+            start = KMeansPrototypes(n_prototypes, rng).fit(rows[teach], codes[teach])
         places, owners = start.prototypes_.astype(np.float32), start.prototype_labels_
         def score(): return (owners[nearest_rows(rows[judge], places)] == codes[judge]).mean()
         best, trace, last = places.copy(), [score()], 0
-        fall = self.learning_rate / (self.max_iter * len(teach))
-        for done in range(self.max_iter if len(self.classes_) > 1 else 0):
-            rate, steepness = _pace(done / self.max_iter, self.learning_rate)
+        fall = learning_rate / (max_iter * len(teach))
+        for done in range(max_iter if len(self.classes_) > 1 else 0):
+            rate, steepness = _pace(done / max_iter, learning_rate)
             _learn(rows, codes, rng.permutation(teach), places, owners, rate, fall, steepness)
             if not np.isfinite(places).all(): break
             trace.append(score())
             if trace[-1] >= trace[last]: best, last = places.copy(), len(trace) - 1
-            if len(trace) - 1 - last >= self.n_iter_no_change: break
+            if len(trace) - 1 - last >= n_iter_no_change: break
         self.trace_, self.n_iter_ = np.array(trace), len(trace) - 1
         return best, owners

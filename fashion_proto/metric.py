@@ -11,11 +11,11 @@ from functools import reduce
 from itertools import chain
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from .core.checks import (blas_at_most, check_number, check_whole, n_threads,
-                                       spread)
+from .core.checks import (blas_at_most, check_number, check_whole, known_strings,
+                                       n_threads, spread)
 from .core.scatter import ClassScatter, joined, project_rows, without
 
 # %% ../nbs/10a_metric.ipynb #8e94b6e6
@@ -34,7 +34,7 @@ def _folds(codes, n):
     return folds
 
 # %% ../nbs/10a_metric.ipynb #76bb56a4
-class ClassMetric(TransformerMixin, BaseEstimator):
+class ClassMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Coordinates in which the classes are far apart and each is round, in closed form.
 
     The first, one for each class, are those of linear discriminant analysis: as much spread between
@@ -103,7 +103,7 @@ class ClassMetric(TransformerMixin, BaseEstimator):
             or a number is NaN or infinite.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        X, y = validate_data(self, X, known_strings(y), dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         with blas_at_most(1): self._learn(X, codes, n_threads(self.n_jobs))
@@ -166,6 +166,9 @@ class ClassMetric(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return project_rows(X, np.arange(len(X)), self._mean, self.axes_,
                             n_threads(self.n_jobs))
+
+    @property
+    def _n_features_out(self): return self.axes_.shape[1]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

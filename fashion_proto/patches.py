@@ -12,7 +12,7 @@ from collections import namedtuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from sklearn.base import TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
@@ -101,7 +101,7 @@ def _image_shape(shape, wanted):
     return shape, shape if len(shape) == 3 else (*shape, 1)
 
 # %% ../nbs/10_patches.ipynb #695b3485
-class PatchPrototypes(TransformerMixin, TakesImages):
+class PatchPrototypes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
     """Images as they look through prototypes of patches: how near which prototype is, cell by cell.
 
     Patches of the training images lose their mean, their contrast and their correlations, and
@@ -262,6 +262,9 @@ class PatchPrototypes(TransformerMixin, TakesImages):
 
         with blas_at_most(1): spread(part, range(0, len(X), 64), n_threads(self.n_jobs))
         return out.reshape(len(X), -1)
+
+    @property
+    def _n_features_out(self): return int(self.n_cells)**2 * (len(self.prototypes_) // 2 + 2)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

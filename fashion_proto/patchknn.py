@@ -8,7 +8,7 @@ __all__ = ['PatchKNN']
 # %% ../nbs/10b_patchknn.ipynb #f821fdc0
 #| code-fold: true
 import numpy as np
-from sklearn.base import TransformerMixin, clone
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from .core.checks import check_choice, check_whole, n_threads
@@ -36,7 +36,7 @@ def _sets(preset, image, random_state):
     return sets
 
 # %% ../nbs/10b_patchknn.ipynb #5644ff1a
-class PatchKNN(TransformerMixin, Votes):
+class PatchKNN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Votes):
     """Classifier by the nearest neighbours among images seen through prototypes of patches.
 
     One or more sets of `PatchPrototypes`, each with a `ClassMetric` of its own; their coordinates
@@ -123,8 +123,10 @@ class PatchKNN(TransformerMixin, Votes):
 
     def _learn(self, patches, y):
         "One more set: the coordinates of the training images, and those by class held out."
+        metric = ClassMetric(n_jobs=self.n_jobs).set_output(transform='default')
+        patches.set_output(transform='default')
         features = patches.fit(self._images).transform(self._images)
-        metric = ClassMetric(n_jobs=self.n_jobs).fit(features, y)
+        metric.fit(features, y)
         self.sets_.append((patches, metric))
         near, held_out = metric.transform(features), metric.held_out_
         return near, near[:, :len(metric.classes_)] if held_out is None else held_out
@@ -150,6 +152,13 @@ class PatchKNN(TransformerMixin, Votes):
         NotFittedError
             `fit` was not called.
         """
+        return self._coordinates(X)
+
+    @property
+    def _n_features_out(self): return self.knn_.n_features_in_
+
+    def _coordinates(self, X):
+        "What `transform` gives, as an array whatever `set_output` asks for."
         X = self._query_rows(X).reshape(-1, *self.image_shape_)
         parts = [np.hstack([metric.transform(patches.transform(X[start:start + 2000]))
                             for patches, metric in self.sets_]) for start in range(0, len(X), 2000)]
@@ -161,7 +170,7 @@ class PatchKNN(TransformerMixin, Votes):
         Parameters, results and errors are those of `KNN.kneighbors`; images as in `transform`.
         """
         check_is_fitted(self)
-        queries = None if X is None else self.transform(X)
+        queries = None if X is None else self._coordinates(X)
         return self.knn_.kneighbors(queries, n_neighbors, return_distance)
 
     def set_shares(self, X, indices):
@@ -184,7 +193,7 @@ class PatchKNN(TransformerMixin, Votes):
         ValueError, IndexError, NotFittedError
             As `transform`; or `indices` are not one row for each image, or not those of images.
         """
-        queries, indices = self.transform(X), np.asarray(indices)
+        queries, indices = self._coordinates(X), np.asarray(indices)
         if indices.ndim != 2 or len(indices) != len(queries):
             raise ValueError(f'indices must be a row for each of {len(queries)} images, '
                              f'got shape {indices.shape}')

@@ -19,7 +19,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import assert_all_finite, check_random_state, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
-from .core.checks import as_numbers, check_number, check_whole, native
+from .core.checks import (as_numbers, check_number, check_whole, known_strings,
+                                       native)
 
 # %% ../nbs/11_sure.ipynb #f21cb2f7
 def _columns(y, proba, classes=None):
@@ -151,7 +152,7 @@ def _paired(X, y):
     "`X` and `y`, as many of one as of the other; labels in a row."
     if y is None:
         raise ValueError('y must be labels: requires y to be passed, but the target y is None')
-    X, y = indexable(X, column_or_1d(y, warn=True))
+    X, y = indexable(X, column_or_1d(known_strings(y), warn=True))
     assert_all_finite(y, input_name='y')
     check_classification_targets(y)
     return X, native(np.asarray(y))

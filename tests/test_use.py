@@ -9,13 +9,21 @@ import threading
 import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, load_sample_image
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_info
 
 import fashion_proto
@@ -30,7 +38,9 @@ from fashion_proto.kmeans import KMeansPrototypes
 from fashion_proto.knn import KNN
 from fashion_proto.labels import MANY_CLASSES, label_issues
 from fashion_proto.lvq import LVQ
+from fashion_proto.metric import ClassMetric
 from fashion_proto.patches import PatchPrototypes
+from fashion_proto.patchknn import PatchKNN
 from fashion_proto.sure import PredictionSets, reliability
 
 
@@ -306,6 +316,79 @@ def test_ordinary_use_has_nothing_to_warn_of(digits, model, dtype):
 
 def test_patches_refuse_what_cannot_be_squared(digits):
     with pytest.raises(ValueError, match="can be squared in double precision, got up to 2e-169"): PatchPrototypes(10).fit(digits[0] * 1e-170)
+
+
+WHOLE, SHARES = (np.uint8, np.int8, np.int16, np.uint64), (np.float16, np.float32, np.longdouble)
+
+
+@pytest.mark.parametrize("model, name, value", [
+    (KNN(), "n_neighbors", 127), (KNN(), "n_jobs", 2), (ANN(), "n_neighbors", 127), (ANN(), "target_recall", 0.75),
+    (KMeansPrototypes(), "n_prototypes", 100), (LVQ(2), "n_prototypes", 20), (LVQ(2), "max_iter", 100), (LVQ(2), "n_iter_no_change", 3),
+    (LVQ(2), "learning_rate", 0.125), (LVQ(2), "validation_fraction", 0.25)], ids=lambda v: getattr(type(v), "__name__", v))
+def test_a_number_of_any_kind_means_the_same(digits, model, name, value):
+    X, y = digits[0].reshape(-1, 64), digits[1]
+    expected = clone(model).set_params(**{name: value}).fit(X, y).predict(X[:100])
+    for kind in WHOLE if isinstance(value, int) else SHARES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert (clone(model).set_params(**{name: kind(value)}).fit(X, y).predict(X[:100]) == expected).all()
+    with pytest.raises((TypeError, ValueError), match=name): clone(model).set_params(**{name: np.array([value])}).fit(X, y)
+
+
+def test_moves_of_any_kind_of_number(digits):
+    images = digits[0][:300]
+    expected = near_duplicates(images, threshold=0.9, shifts=1)
+    assert expected["down"].abs().max() == 1
+    for kind in WHOLE: assert near_duplicates(images, threshold=0.9, shifts=kind(1)).equals(expected)
+
+
+@pytest.mark.parametrize("model", [AveragePrototypes(), KMeansPrototypes(2), LVQ(2), KNN(3), ANN(3)], ids=lambda m: type(m).__name__)
+def test_frames_and_strings_of_all_kinds(digits, model):
+    X, y = digits[0].reshape(-1, 64), digits[1]
+    frame, expected = pd.DataFrame(X, columns=[f"c{i}" for i in range(X.shape[1])]), clone(model).fit(X, y).predict(X[:50])
+    assert (clone(model).fit(frame.convert_dtypes(), pd.Series(y).astype("Int64")).predict(frame[:50].convert_dtypes()) == expected).all()
+    for kind in "category", "string", np.dtypes.StringDType():
+        labels = y.astype(str).astype(kind) if isinstance(kind, np.dtypes.StringDType) else pd.Series(y.astype(str)).astype(kind)
+        assert (clone(model).fit(X, labels).predict(X[:50]) == expected.astype(str)).all()
+    with pytest.raises(ValueError, match="NaN"): clone(model).fit(X, pd.Series([pd.NA, *y[1:]], dtype="Int64"))
+    with pytest.raises(TypeError, match="toarray"): clone(model).fit(csr_matrix(X), y)
+
+
+def test_label_issues_of_frames(digits):
+    frame, y = pd.DataFrame(digits[0][:300].reshape(300, 64)), pd.Series(digits[1][:300])
+    expected = label_issues(frame, y)
+    assert label_issues(frame.convert_dtypes(), y.astype("Int64"))["p_label"].equals(expected["p_label"])
+    with pytest.raises(ValueError, match="finite"): label_issues(frame.convert_dtypes().mask(frame > 15), y)
+    with pytest.raises(TypeError, match="numbers"): label_issues(frame.astype(str), y)
+
+
+@pytest.mark.parametrize("model", [LVQ(2), KNN(3), ANN(3)], ids=lambda m: type(m).__name__)
+def test_jobs_and_mapped_files(digits, model, tmp_path):
+    X, y = digits[0].reshape(-1, 64), digits[1]
+    assert GridSearchCV(make_pipeline(clone(model)), {}, cv=2, n_jobs=2).fit(X, y).best_score_ > 0.85
+    fitted = clone(model).fit(X, y)
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    expected = fitted.predict(X[:50])
+    assert (joblib.load(tmp_path / "model.joblib", mmap_mode="r").predict(X[:50]) == expected).all()
+    for backend in "loky", "threading", "multiprocessing":
+        with joblib.parallel_backend(backend, n_jobs=2):
+            assert all((got == expected).all() for got in joblib.Parallel()(joblib.delayed(fitted.predict)(X[:50]) for _ in range(3)))
+    with multiprocessing.get_context("spawn").Pool(1) as pool: assert (pool.apply_async(fitted.predict, (X[:50],)).get(60) == expected).all()
+    if hasattr(model, "predict_proba"): assert CalibratedClassifierCV(clone(model), cv=2, n_jobs=2).fit(X, y).score(X, y) > 0.95
+
+
+def test_transformers_name_what_they_give(digits):
+    X, y = digits
+    patches = PatchPrototypes(4, patch_size=3)
+    for model, data in (patches, X), (ClassMetric(), X.reshape(-1, 64)), (PatchKNN([patches]), X):
+        expected, names = model.fit(data, y).transform(data[:5]), model.get_feature_names_out()
+        framed = clone(model).set_output(transform="pandas").fit(data, y)
+        table = framed.transform(data[:5])
+        assert list(table) == list(names) and (table.to_numpy() == expected).all()
+        with config_context(transform_output="pandas"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert list(clone(model).fit(data, y).transform(data[:5])) == list(names)
+            if hasattr(model, "predict"): assert (framed.predict(data[:50]) == model.predict(data[:50])).all()
 
 
 @pytest.mark.parametrize("mode", ["connectivity", "distance"])

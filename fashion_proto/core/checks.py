@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BLOCK_BYTES', 'range_in_words', 'is_boolean', 'check_whole', 'check_number', 'check_choice', 'check_flag',
            'check_n_neighbors', 'blocks', 'n_threads', 'spread', 'blas_at_most', 'threads_of_openmp',
-           'openmp_that_ends', 'compiled', 'native', 'check_images', 'as_numbers', 'check_labels', 'moved_names']
+           'openmp_that_ends', 'compiled', 'native', 'as_array', 'known_strings', 'check_images', 'as_numbers',
+           'check_labels', 'moved_names']
 
 # %% ../../nbs/core/checks.ipynb #55af6898
 import importlib
@@ -153,9 +154,22 @@ def native(array):
     "The array in this machine's order of bytes; itself if it is that already."
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder('='))
 
+def as_array(images):
+    "`images` as an array; frames of pandas' own numbers as floats, where missing ones are NaN."
+    own = isinstance(images, pd.DataFrame) and any(pd.api.types.is_extension_array_dtype(kind)
+                                                   for kind in images.dtypes)
+    if own and all(map(pd.api.types.is_numeric_dtype, images.dtypes)):
+        return images.to_numpy(float, na_value=np.nan)
+    return np.asarray(images)
+
+def known_strings(labels):
+    "NumPy's newer strings as objects, which all libraries know; anything else as it is."
+    kind = getattr(getattr(labels, 'dtype', None), 'kind', None)
+    return labels.astype(object) if kind == 'T' else labels
+
 def check_images(name, images, *, ndim=2, empty=False):
     "`images` as an array of finite numbers with `ndim` dimensions or more; `empty` allows none."
-    images = np.asarray(images)
+    images = as_array(images)
     if images.dtype.kind not in 'buif':
         raise TypeError(f'{name} must be numbers, got dtype {images.dtype}')
     if images.dtype == bool: images = images.view(np.uint8)
@@ -184,8 +198,7 @@ def check_labels(name, labels, n):
     if not hasattr(labels, 'dtype'): labels = np.array([*labels], dtype=object)
     labels = np.asarray(labels)
     if labels.shape == (n, 1): labels = labels[:, 0]
-    if labels.dtype.kind == 'T': labels = labels.astype(object)        # NumPy's newer strings
-    labels = native(labels)
+    labels = native(known_strings(labels))
     if labels.shape != (n,):
         raise ValueError(f'{name} must be one for each of {n} images, got shape {labels.shape}')
     if labels.dtype.kind == 'V':

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from .checks import check_choice
+from .checks import check_choice, known_strings
 
 # %% ../../nbs/core/estimators.ipynb #ec0cd764
 def image_shape(X):
@@ -49,7 +49,7 @@ class ImageClassifier(ClassifierMixin, TakesImages):
     def _training_rows(self, X, y):
         "Training images as rows, and the code of each label; sets `classes_` and `image_shape_`."
         shape = image_shape(X)
-        X, y = validate_data(self, as_rows(X), y)
+        X, y = validate_data(self, as_rows(X), known_strings(y))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.image_shape_ = shape or X.shape[1:]
