@@ -9,6 +9,7 @@ __all__ = ['Audit', 'audit', 'read_images', 'near_duplicates', 'duplicate_groups
 #| code-fold: true
 import argparse
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -309,6 +310,8 @@ def _main(arguments=None):
     "The command `fashion-proto`."
     parser = _parser()
     given = parser.parse_args(arguments)
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='replace')                 # a pipe may know few letters
     try:
         _run(given)
     except (OSError, TypeError, ValueError) as error:

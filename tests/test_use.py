@@ -1,6 +1,7 @@
 """As people use it: threads, forks, wide and many, files as they are left, other libraries. Most come from public bug reports."""
 import multiprocessing
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -281,6 +282,35 @@ def test_pictures_without_ground_or_without_room_are_listed_by_correlation_alone
         content = images.reshape(20, -1)
         expected = (np.corrcoef(content)[np.triu_indices(20, 1)] >= 0.9).sum()
         assert len(near_duplicates(images, threshold=0.9)) == expected == 190
+
+
+def command(*arguments, **more):
+    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from fashion_proto.audit import _main; _main()"
+    return subprocess.run([sys.executable, "-c", code, "audit", *map(str, arguments)], capture_output=True, **more)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16"])
+def test_the_command_writes_to_a_pipe_of_any_encoding(tmp_path, digits, encoding):
+    np.savez(tmp_path / "digits \xd7.npz", images=digits[0][:200].astype(np.uint8), labels=digits[1][:200])
+    done = command(tmp_path / "digits \xd7.npz", "--out", tmp_path / "report.html", env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0 and "groups" in done.stdout.decode(encoding), done.stderr
+    assert "8 \xd7 8" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_part(tmp_path, digits):
+    np.savez(tmp_path / "digits.npz", images=digits[0][:300].astype(np.uint8), labels=digits[1][:300])
+    report = tmp_path / "report.html"
+    report.write_text("old")
+    def no_room(): resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+    done = command(tmp_path / "digits.npz", "--out", report, preexec_fn=no_room)
+    assert done.returncode == 2 and str(report) in done.stderr.decode() and "Traceback" not in done.stderr.decode()
+    assert report.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["digits.npz", "report.html"]
+
+
+def test_a_report_into_a_pipe_is_refused(tmp_path, digits):
+    np.savez(tmp_path / "digits.npz", images=digits[0][:50].astype(np.uint8), labels=digits[1][:50])
+    done = command(tmp_path / "digits.npz", "--out", "/dev/stdout")
+    assert done.returncode == 2 and b"must be a regular file, got /dev/stdout" in done.stderr and not done.stdout
 
 
 # ---- numbers and other libraries ---------------------------------------------------------------------------------------

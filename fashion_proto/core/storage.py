@@ -28,12 +28,12 @@ def real_path(path):
 
 def writable(path):
     "The `path` of a file that can be written."
-    path = real_path(path)
+    given, path = path, real_path(path)
     if path.is_dir(): raise IsADirectoryError(f'path must be a file, got the folder {path}')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'path must be in an existing folder, got {path}')
-    if path.exists() and not path.is_file():
-        raise ValueError(f'path must be a regular file, got {path}')
+    if os.path.exists(given) and not os.path.isfile(given):
+        raise ValueError(f'path must be a regular file, got {given}')
     return path
 
 @contextmanager
@@ -48,6 +48,9 @@ def replaced(path):
             os.fsync(file.fileno())
         if path.exists(): shutil.copymode(path, part)
         os.replace(part, path)
+    except OSError as e:
+        if e.filename: raise
+        raise OSError(e.errno, e.strerror, str(path)) from None      # which file: the disk is full
     finally: part.unlink(missing_ok=True)
 
 # %% ../../nbs/core/storage.ipynb #54bdf365
