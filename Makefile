@@ -26,7 +26,7 @@ test-oldest: data  ## check with the oldest versions that settings.ini allows wh
 lab: data  ## open the chapters in JupyterLab
 	@$(PY) -m jupyterlab nbs --LabApp.default_url=/lab/tree/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
-docs: setup  ## build the site from the committed outputs, in seconds
+docs: data  ## build the site from the committed outputs, in half a minute
 	@$(PY) $(TOOLS)/build_site.py nbs
 
 bench: data  ## measure again what bench/ records, with the libraries it is compared with, and keep the results

@@ -29,6 +29,7 @@ setup(
         "Programming Language :: Python :: 3",
     ],
     packages=[cfg["lib_path"], f"{cfg['lib_path']}.core"],
+    package_data={cfg["lib_path"]: ["static/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench")},

@@ -51,7 +51,7 @@ def classify(preset, seed):
     ours, asked = model.knn_._points, model.transform(valid.images)
     ends = [0, *model._ends, ours.shape[1]]
     by_class = np.concatenate([np.arange(a, a + len(model.classes_)) for a in ends[:-1]])
-    codes = model.knn_._codes
+    codes = model.knn_._label_codes
 
     def neighbours(columns):
         return (

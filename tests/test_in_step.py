@@ -47,7 +47,7 @@ def test_package_needs_no_tool_of_the_book():
 
 
 PARTS = ("checks estimators storage files fast_csv fetch products sketches bounds graph engines "
-         "patch_loops scatter report").split()
+         "patch_loops scatter report pages").split()
 PACKAGE = [p for p in sorted((ROOT / "fashion_proto").rglob("*.py")) if p.name not in ("_modidx.py", "__init__.py")]
 
 
@@ -120,7 +120,7 @@ def test_modules_are_short_and_so_is_the_package():
     lines = {p.relative_to(ROOT): p.read_text(encoding="utf-8").splitlines() for p in PACKAGE}
     assert not {p: len(own) for p, own in lines.items() if len(own) > 400}
     marks = sum(line.startswith("# %% ") for own in lines.values() for line in own)
-    assert sum(map(len, lines.values())) - 2 * marks <= 6500        # nbdev's marks aside; it was 6068 before it was asked for more kinds of input
+    assert sum(map(len, lines.values())) - 2 * marks <= 6950        # nbdev's marks aside; 450 of them are `explore` and its pages
 
 
 def test_no_name_is_defined_twice():

@@ -39,6 +39,7 @@ def readme(nb):
     for cell in nb.cells:
         if cell.cell_type == "markdown":  # its links are relative to nbs/
             text = re.sub(r"\]\((?!https?:|#|\.\./)", f"]({cfg.nbs_path.name}/", cell.source)
+            text = text.replace("](../_docs/", f"]({cfg.doc_host}{cfg.doc_baseurl}/")
             parts.append(re.sub(r"\]\(\.\./(?!\.\./)", "](", text))
             continue
         found = re.match(r"(?:#\|.*\n?)*", cell.source)[0]

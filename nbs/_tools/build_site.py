@@ -1,5 +1,5 @@
-"""Build the site from the outputs stored in a folder of notebooks, if anything has changed; nothing
-is run and nothing is fetched.
+"""Build the site from the outputs stored in a folder of notebooks, if anything has changed; no
+chapter is run and nothing is fetched.
 
 python nbs/_tools/build_site.py [nbs] [_docs]
 """
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from play import write_pages
 from sphinx.cmd.build import main as sphinx
 
 here = Path(__file__).resolve().parent
@@ -17,7 +18,8 @@ source = sys.argv[1] if len(sys.argv) > 1 else "nbs"
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "_docs").resolve()
 
 made_from = hashlib.sha256()
-for folder in (Path(source), here, here.parents[1] / "fashion_proto"):
+root = here.parents[1]
+for folder in (Path(source), here, root / "fashion_proto", root / "bench/results"):
     for path in sorted(
         p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
     ):
@@ -45,6 +47,7 @@ with tempfile.TemporaryDirectory() as tmp:
         ]
     ):
         sys.exit(1)
+    write_pages(html / "play")
     (html / ".nojekyll").touch()  # or GitHub Pages would drop the folders that start with _
     (html / note.name).write_text(made_from.hexdigest())
     new = out.with_name(f"{out.name}.new")  # beside the old one, which stays until this is whole

@@ -72,7 +72,7 @@ html_theme_options = {
 # The parts of the core, each before those that import it
 PARTS = (
     "checks estimators storage files fast_csv fetch products sketches bounds graph engines "
-    "patch_loops scatter report"
+    "patch_loops scatter report pages"
 ).split()
 
 # The site serves MathJax itself: one script that draws with SVG and needs no font files
@@ -100,6 +100,9 @@ def linked(text, names):
         p if i % 2 else re.sub(r"(?<!`)`(([\w.]+)(?:\(\))?)`(?!`)", role, p)
         for i, p in enumerate(parts)
     )
+
+
+BUILT = re.compile(r"\[([^\]]*)\]\(\.\./_docs/([^)]*)\)")  # a link to what only the site has
 
 
 def shown(cell):
@@ -145,6 +148,7 @@ def lesson(app, docname, source):
     for c in nb.cells:
         if c.cell_type == "markdown":
             text = c.source
+            text = BUILT.sub(r'<a class="reference" href="\2">\1</a>', text)
             if "/" not in docname:
                 text = text.replace("](../../", f"]({cfg.git_url}/").replace(
                     "](../", f"]({cfg.git_url}/blob/{cfg.branch}/"
