@@ -187,3 +187,19 @@ def test_pages_fit(at, name, width, scheme):
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert page.evaluate("[...document.querySelectorAll('button')].filter(b => b.checkVisibility() && !(b.textContent.trim() || b.getAttribute('aria-label'))).length") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["mistakes.html#knn/Shirt/Coat", "mistakes.html#map", "sandbox.html"])
+def test_axe_finds_no_serious_fault(at, name, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = at(name, color_scheme=scheme)
+    if "knn" in name:
+        page.locator(".scroll .tile").first.click()
+        page.get_by_text("The nearest training images").wait_for()
+    if "sandbox" in name:
+        page.evaluate("sandbox.start_from(3)")
+        page.get_by_text("neighbours say").wait_for()
+    if "map" in name: page.wait_for_function("explorer.map.k > 0")
+    faults = [(v["id"], v["help"], [n["html"][:150] for n in v["nodes"][:3]]) for v in axe.run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+    assert not faults

@@ -74,7 +74,7 @@ const mistakes = el("section", { id: "mistakes" }, methods, el("div", { classNam
   el("div", {}, table), el("div", {}, heading, grid, detail)));
 
 const shade = (m, a, b) => { const x = count(m, a, b);
-  return a === b ? `rgba(var(--hit), ${(.1 + .25 * x / (D.sizes[a] || 1)).toFixed(2)})` : x ? `rgba(var(--shade), ${(.08 + .62 * Math.sqrt(x / m.most)).toFixed(2)})` : "transparent"; };
+  return a === b ? `rgba(var(--hit), ${(.1 + .25 * x / (D.sizes[a] || 1)).toFixed(2)})` : x ? `rgba(var(--shade), ${(.08 + .44 * Math.sqrt(x / m.most)).toFixed(2)})` : "transparent"; };
 function miniature(m) {                             // a matrix as a picture of one pixel a cell
   const canvas = el("canvas", { width: c, height: c, "aria-hidden": "true" }), g = canvas.getContext("2d");
   const style = getComputedStyle(document.documentElement), colour = name => style.getPropertyValue(name);
