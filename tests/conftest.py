@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import matplotlib
@@ -42,9 +43,19 @@ def serve():
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    "The folder of the site, built from the committed outputs."
-    out = tmp_path_factory.mktemp("site") / "html"
-    subprocess.run([sys.executable, "nbs/_tools/build_site.py", "nbs", str(out)], cwd=ROOT, check=True)
+    "The folder of the site, built from the committed outputs; by one worker for all."
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ: shared = shared.parent
+    out, failed = shared / "site/html", shared / "site/failed"
+    try: out.parent.mkdir()
+    except FileExistsError:                      # another worker builds it: the folder comes in one step, when it is whole
+        while not out.exists():
+            assert not failed.exists(), "another worker could not build the site"
+            time.sleep(0.5)
+        return out
+    if subprocess.run([sys.executable, "nbs/_tools/build_site.py", "nbs", str(out)], cwd=ROOT).returncode:
+        failed.touch()
+        pytest.fail("the site could not be built")
     return out
 
 

@@ -32,6 +32,7 @@ def test_links_lead_somewhere(site):
             file, anchor = urldefrag(unquote(url))
             target = (path.parent / file.split("?")[0]).resolve() if file else path
             if not target.exists(): bad.append((path.name, url))
+            elif target.parent.name == "play": continue         # their scripts read what follows the #
             elif anchor and target in found and anchor not in found[target].ids: bad.append((path.name, url))
     assert not bad
 

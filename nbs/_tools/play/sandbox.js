@@ -157,8 +157,9 @@ function load() {                                  // all training images of the
     again();
   })().catch(error => { loading = null; arriving.textContent = `The training images could not be loaded: ${error.message}.`; progress.hidden = true; });
 }
+const tests = {};                                   // test images by the thousand, as they came
 async function start_from(i) {                     // a test image
-  const own = await unpacked(await part(`test-${Math.floor(i / 1000)}`)), at = i % 1000 * SIZE;
+  const block = Math.floor(i / 1000), own = await (tests[block] ??= part(`test-${block}`).then(unpacked)), at = i % 1000 * SIZE;
   keep();
   Object.assign(state, { base: Float64Array.from(own.subarray(at, at + SIZE)), fit: false, guess: -1 });
   refresh();
