@@ -25,11 +25,12 @@ def _is_flat(pixels):
     each = pixels.transpose(2, 0, 1)             # one by one: several times as fast
     return np.stack([channel.max(axis=1) == channel.min(axis=1) for channel in each], axis=1)
 
-def _less_means(rows, channels):
-    "Rows of numbers in double precision, each channel less its mean."
-    out = np.empty_like(rows)
+def _less_means(rows, channels, out=None):
+    "Rows of numbers in double precision, each channel less its mean; `out` may be the rows."
+    if out is None: out = np.empty_like(rows)
     for channel in (np.s_[:, c::channels] for c in range(channels)):
-        out[channel] = rows[channel] - rows[channel].mean(axis=1, keepdims=True)
+        mean = rows[channel].mean(axis=1, keepdims=True)
+        np.subtract(rows[channel], mean, out=out[channel], casting='same_kind')
     return out
 
 def _double_rows(images):
@@ -47,7 +48,7 @@ def _patterns(images, metric):
     out = np.empty(rows.shape, np.float64 if rows.dtype.itemsize > 4 else np.float32)
     for part in blocks(len(rows), 8 * rows.shape[1]):
         block = _double_rows(rows[part])
-        out[part] = _less_means(block, channels)
+        _less_means(block, channels, out[part])
         flat = _is_flat(block.reshape(len(block), -1, channels))
         if flat.any(): out[part].reshape(len(block), -1, channels).swapaxes(1, 2)[flat] = 0
     return out
@@ -92,7 +93,7 @@ def _similarities(images, i, others, j, metric):
     out = np.empty(len(i))
     for part in blocks(len(i), 32 * images[0].size):
         a, b = _double_rows(images[i[part]]), _double_rows(others[j[part]])
-        if metric == 'correlation': a, b = (_less_means(x, _n_channels(images)) for x in (a, b))
+        if metric == 'correlation': a, b = (_less_means(x, _n_channels(images), x) for x in (a, b))
         size = np.sqrt(np.einsum('ij,ij->i', a, a)) * np.sqrt(np.einsum('ij,ij->i', b, b))
         with np.errstate(invalid='ignore'):
             out[part] = np.einsum('ij,ij->i', a, b) / size

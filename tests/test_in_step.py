@@ -87,10 +87,21 @@ def test_page_keeps_the_rules(path):
             for node in ast.walk(tree):
                 most = {ast.FunctionDef: 30, ast.ClassDef: 100}.get(type(node))
                 if most: assert code_lines(node, source) <= most, node.name
+        elif "solution" in directives(cell):         # folded on the page and in JupyterLab
+            assert len(lines) <= 14 and "hide-cell" in cell.metadata.tags and cell.metadata.jupyter.source_hidden
         elif "code-fold" not in directives(cell):
             documented = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(n)]
             docs = sum(n.body[0].end_lineno - n.body[0].lineno + 1 for n in documented)
             assert sum(bool(line.strip()) for line in lines) - docs <= 8, cell.source
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_exercises_have_solutions(path):
+    cells = nbformat.read(path, as_version=4).cells
+    first = next(i for i, cell in enumerate(cells) if "### Exercises" in cell.source)
+    asked, solved = cells[first::2], cells[first + 1::2]
+    assert 2 <= len(asked) == len(solved) <= 4
+    assert all(f"{n}. " in cell.source for n, cell in enumerate(asked, 1)) and all("solution" in directives(cell) for cell in solved)
 
 
 def imports_of(path):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHEET', 'COLUMNS', 'SIZES', 'packed', 'shrunk', 'sheet_of', 'sheets_of', 'weight_of', 'sheets_that_fit', 'as_script',
-           'static', 'page_of', 'write_page', 'framed', 'Shown', 'flipbook']
+           'static', 'page_of', 'write_page', 'framed', 'Shown', 'flipbook', 'pointed']
 
 # %% ../../nbs/core/pages.ipynb #8bf4a3ee
 import base64
@@ -144,3 +144,15 @@ def flipbook(title, label, frames, levels, start=0, height=330):
     data = {'title': title, 'label': label, 'frames': told, 'start': start, 'columns': COLUMNS,
             'side': pictures.shape[1:3], 'sheet': f'data:image/webp;base64,{sheet}'}
     return Shown(framed(page_of(data, static('flip.js')), title, height))
+
+# %% ../../nbs/core/pages.ipynb #94ab8bad
+def pointed(title, curves, labels, x, y, ticks, ours=(), height=560):
+    """An element with curves of which the nearest point says what it is, for the end of a cell.
+
+    `curves` is {name: [(x, y), ...]}; `labels` name the two axes, from `x[0]` to `x[1]` and, on a
+    logarithmic scale between powers of ten, from `y[0]` to `y[1]`. Those in `ours` are thick.
+    """
+    told = [{'name': name, 'points': [[float(a), float(b)] for a, b in points],
+             'ours': name in ours} for name, points in curves.items()]
+    data = {'title': title, 'curves': told, 'labels': labels, 'x': x, 'y': y, 'ticks': ticks}
+    return Shown(framed(page_of(data, static('curves.js')), title, height))

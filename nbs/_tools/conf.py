@@ -52,6 +52,7 @@ html_baseurl = f"{cfg.doc_host}{cfg.doc_baseurl}/"
 html_static_path = ["static"]
 html_favicon = "static/favicon.svg"
 html_css_files = ["fashion.css"]
+html_js_files = ["code.js"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 fonts = {
     "font-stack": "system-ui, sans-serif",
@@ -116,6 +117,10 @@ def shown(cell):
         cell.source = re.sub(r'(?ms)^( +""".*?)\n\n.*?"""', r'\1"""', cell.source)
     tags = {"echo": "remove-input", "code-fold": "hide-input"}
     cell.metadata = nbformat.from_dict({"tags": [t for k, t in tags.items() if k in opts]})
+    if "solution" in opts:  # of an exercise
+        cell.metadata = nbformat.from_dict(
+            {"tags": ["hide-cell"], "mystnb": {"code_prompt_show": "A solution"}}
+        )
     if "fig-alt" in opts:
         cell.metadata["mystnb"] = {"image": {"alt": yaml.safe_load(opts["fig-alt"])}}
     return cell
@@ -139,6 +144,14 @@ def toctree(caption, pages):
     return "\n".join(["```{toctree}", *lines, "```"])
 
 
+def elsewhere(name):
+    "Where a chapter can be run without installing anything."
+    path, place = f"nbs/{name}.ipynb", f"{cfg.user}/{cfg.repo}"
+    binder = f"https://mybinder.org/v2/gh/{place}/{cfg.branch}?labpath={path}"
+    colab = f"https://colab.research.google.com/github/{place}/blob/{cfg.branch}/{path}"
+    return f"Run this chapter elsewhere: [Binder]({binder}) · [Colab]({colab})"
+
+
 def lesson(app, docname, source):
     "Read a notebook as a page."
     if not str(app.env.doc2path(docname)).endswith(".ipynb"):
@@ -154,6 +167,8 @@ def lesson(app, docname, source):
                     "](../", f"]({cfg.git_url}/blob/{cfg.branch}/"
                 )
             c.source = linked(text, names)
+    if "/" not in docname and docname != "index":
+        nb.cells.append(nbformat.v4.new_markdown_cell(elsewhere(docname)))
     if docname == "index":
         nb.cells += [nbformat.v4.new_markdown_cell(toctree(*group)) for group in GROUPS.items()]
     source[0] = nbformat.writes(nb)
