@@ -57,6 +57,9 @@ def _neighbours(model, X, train):
     "The nearest training images: distances, rows, and all of these images with their labels."
     distances, indices = model.kneighbors(X)
     rows, labels = train or _kept_images(model) or (None, None)
+    if rows is not None and len(rows) <= indices.max():
+        raise ValueError(f'train must have the {indices.max() + 1} images or more that kneighbors '
+                         f'counts, got {len(rows)}')
     k = min(indices.shape[1], 10)
     return {'title': 'The nearest training images', 'word': 'row', 'rows': indices[:, :k],
             'distances': distances[:, :k], 'images': rows, 'labels': labels}
@@ -84,9 +87,12 @@ def _near(model, X, train):
 # %% ../nbs/14_explore.ipynb #390cf589
 _MOST_NEAR = 25_000                              # pictures of neighbours in a page
 
-def _place(images):
-    "Where images lie in memory: models that keep the same images share their pictures."
-    return None if images is None else (images.__array_interface__['data'][0], images.shape)
+def _source(j, near):
+    "What stands for the images and labels of model `j`: models that keep the same ones share them."
+    images, labels = near['images'], near['labels']
+    if images is None or labels is None: return j
+    address, _ = images.__array_interface__['data']
+    return address, images.shape, pd.util.hash_array(np.asarray(labels)).tobytes()
 
 def _gallery(nears, wrong):
     """All neighbours that the models name, each once, those of images in `wrong` first.
@@ -94,10 +100,11 @@ def _gallery(nears, wrong):
     Returns a list of (index of a model, row), and for each model the place there of each neighbour.
     """
     entries, found = {}, [np.zeros(near['rows'].shape, int) for near in nears]
+    sources = [_source(j, near) for j, near in enumerate(nears)]
     for part in np.flatnonzero(wrong), np.flatnonzero(~wrong):
         for j, near in enumerate(nears):
             rows, inverse = np.unique(near['rows'][part], return_inverse=True)
-            places, key = np.zeros(len(rows), int), _place(near['images']) or j
+            places, key = np.zeros(len(rows), int), sources[j]
             for at in pd.unique(inverse.ravel()):
                 places[at] = entries.setdefault((key, rows[at]), (len(entries), j))[0]
             found[j][part] = places[inverse].reshape(len(part), found[j].shape[1])
@@ -137,7 +144,10 @@ _NOTES = {_BY_COMPONENTS: 'The two directions in which the pictures differ most.
 def _layouts(given, pictures):
     "Where each image lies on each map: by principal components, and as given."
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
-    made = {_BY_COMPONENTS: PCA(2, svd_solver='randomized', random_state=0).fit_transform(flat)}
+    if not isinstance(given, (dict, type(None))):
+        raise TypeError(f'layouts must be places by name, got {given!r:.60}')
+    plane = PCA(2, svd_solver='randomized', random_state=0)
+    made = {_BY_COMPONENTS: plane.fit_transform(flat) if np.ptp(flat) else np.zeros((len(flat), 2))}
     for name, xy in (given or {}).items():
         xy = np.asarray(check_images(f'layouts[{name!r}]', xy), float)
         if xy.shape != (len(pictures), 2):

@@ -73,6 +73,8 @@ def test_bad_models(few, models, tmp_path):
     with pytest.raises(ValueError, match="model must be"): explore({}, valid.images, valid.labels)
     with pytest.raises(ValueError, match=r"layouts\['x'\] must have two numbers for each of 400"):
         explore(models["KNN"], valid.images, valid.labels, layouts={"x": np.zeros((3, 2))})
+    with pytest.raises(TypeError, match="layouts must be"): explore(models["KNN"], valid.images, valid.labels, layouts=[1])
+    with pytest.raises(ValueError, match="train must have the"): explore(models["KNN"], valid.images, valid.labels, train=(valid.images[:3], valid.labels[:3]))
     with pytest.raises(FileNotFoundError): explore(models["KNN"], valid.images[:5], valid.labels[:5]).save(tmp_path / "no" / "page.html")
 
 
@@ -193,6 +195,17 @@ def test_keyboard(few, models, opened):
     page.get_by_text(f"Image {hit}:").wait_for()
 
 
+def test_same_images_with_other_labels(few, opened):
+    "Two models of the same images, one with wrong labels: each neighbour bears the label that its own model knows."
+    train, valid = few
+    wrong = np.roll(np.asarray(train.labels), 1)
+    both = {"right": KNN().fit(train.images, train.labels), "wrong": KNN().fit(train.images, wrong)}
+    page = opened(explore(both, valid.images[:50], valid.labels[:50]))
+    told = page.evaluate("""async () => Promise.all([0, 1].map(async j => { const r = await explorer.reasons(j); return [...r.near.place].map(p => explorer.names[r.gallery.label[p]]); }))""")
+    rows = both["right"].kneighbors(valid.images[:50])[1].ravel()
+    assert told == [np.asarray(train.labels)[rows].tolist(), wrong[rows].tolist()]
+
+
 def test_strange_labels_are_text(opened):
     names = ["</script><script>document.title='broken'</script>", "<b>\"quoted\"</b> & 'so'", "שלום 👕"]
     rng = np.random.default_rng(0)
@@ -203,7 +216,7 @@ def test_strange_labels_are_text(opened):
     assert "srcdoc=" in found._repr_html_() and "<script>document" not in found._repr_html_()
 
 
-@pytest.mark.parametrize("case", ["one class", "300 classes", "no mistake", "floats", "colour", "one image", "numbers"])
+@pytest.mark.parametrize("case", ["one class", "300 classes", "no mistake", "floats", "colour", "one image", "numbers", "all equal"])
 def test_odd_sets(opened, case):
     rng = np.random.default_rng(1)
     images, labels = rng.integers(0, 256, (600, 8, 8), dtype=np.uint8), np.arange(600) % 300
@@ -211,6 +224,7 @@ def test_odd_sets(opened, case):
     if case == "floats": images = rng.normal(size=(600, 8, 8)) * 5
     if case == "colour": images = rng.integers(0, 256, (600, 40, 30, 3), dtype=np.uint8)
     if case == "one image": images, labels = images[:1], labels[:1]
+    if case == "all equal": images[:] = 7
     if case == "numbers": labels = labels % 4
     model = KNN(1).fit(images, labels) if case in ("no mistake", "one image", "one class") else KNN(1).fit(images, np.roll(labels, 1))
     page = opened(explore(model, images, labels))
@@ -232,7 +246,7 @@ def test_twenty_thousand_images_stay_small(fashion, tmp_path):
     assert (tmp_path / "grey.html").stat().st_size < 25e6
     class Constant:
         def predict(self, X): return np.zeros(len(X), int)
-    colours = np.random.default_rng(0).integers(0, 256, (20_000, 32, 32, 3), dtype=np.uint8)      # noise: nothing is harder to pack
+    colours = np.random.default_rng(0).integers(0, 256, (20_000, 16, 16, 3), dtype=np.uint8)      # noise: nothing is harder to pack
     explore(Constant(), colours, np.arange(20_000) % 10).save(tmp_path / "colour.html")
     assert (tmp_path / "colour.html").stat().st_size < 25e6
 
@@ -251,3 +265,20 @@ def test_labels_keep_their_order_and_train_may_be_given(few, models, opened):
     page.locator(".matrix td button").first.click()
     page.locator(".scroll .tile").first.click()
     assert page.locator(".near .tile").count() == 5
+
+
+def test_frame_survives_nbconvert(few, models, browser, tmp_path):
+    "The page in its frame, in a notebook that was saved and converted to HTML."
+    nbconvert, nbformat = pytest.importorskip("nbconvert"), pytest.importorskip("nbformat")
+    shown = explore(models["KNN"], few[1].images[:50], few[1].labels[:50])._repr_html_()
+    cell = nbformat.v4.new_code_cell("explore(...)", outputs=[nbformat.v4.new_output("execute_result", {"text/html": shown, "text/plain": "..."})])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "saved.ipynb")
+    text, _ = nbconvert.HTMLExporter(template_name="basic").from_filename(str(tmp_path / "saved.ipynb"))
+    (tmp_path / "saved.html").write_text(text, encoding="utf-8")
+    page = browser.new_page()
+    page.goto(f"file://{tmp_path}/saved.html")
+    frame = page.frame_locator("iframe")
+    frame.locator(".matrix td button").first.click()
+    frame.locator(".scroll .tile").first.click()
+    frame.get_by_text("The nearest training images").wait_for()
+    page.close()

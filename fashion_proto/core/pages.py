@@ -22,17 +22,18 @@ def packed(array, kind):
     "The numbers of an array as text: little-endian bytes of a `kind` such as 'u2', in base64."
     return base64.b64encode(np.ascontiguousarray(array, f'<{kind}').tobytes()).decode()
 
-# %% ../../nbs/core/pages.ipynb #9d36c957
+# %% ../../nbs/core/pages.ipynb #e392553b
 SHEET, COLUMNS = 500, 25
 
 def shrunk(images, side, levels):
     "Images as `levels` draws them, (n, height, width[, 3]), none of them larger than `side`."
-    made = []
-    for image in images:
-        picture = Image.fromarray(levels(image))
-        if max(picture.size) > side: picture.thumbnail((side, side), Image.Resampling.BOX)
-        made.append(np.asarray(picture))
-    return np.stack(made)
+    def small(image):
+        picture = levels(image)
+        if max(picture.shape[:2]) <= side: return picture
+        made = Image.fromarray(picture)
+        made.thumbnail((side, side), Image.Resampling.BOX)
+        return np.asarray(made)
+    return np.stack([small(image) for image in images])
 
 def sheet_of(pictures, quality):
     "Some pictures, `SHEET` at the most, as one WebP."

@@ -25,3 +25,5 @@ const input = el("input", { type: "range", min: 0, max: frames.length - 1, step:
 const step = (text, by, name) => el("button", { "aria-label": name, onclick: () => { input.value = +input.value + by; show(+input.value); } }, text);
 document.querySelector("main").replaceChildren(el("p", {}, el("strong", {}, D.title)), el("div", { className: "row" }, step("‹", -1, "one back"), input, step("›", 1, "one on"), el("span", {}, `${D.label} `, value)), near, said);
 show(D.start);
+let tallest = 0;                                   // the frame grows with its content, and does not jump back
+new ResizeObserver(() => { tallest = Math.max(tallest, document.body.offsetHeight + 4); if (frameElement) frameElement.style.height = `${tallest}px`; }).observe(document.body);

@@ -117,12 +117,15 @@ def shown(cell):
         cell.source = re.sub(r'(?ms)^( +""".*?)\n\n.*?"""', r'\1"""', cell.source)
     tags = {"echo": "remove-input", "code-fold": "hide-input"}
     cell.metadata = nbformat.from_dict({"tags": [t for k, t in tags.items() if k in opts]})
+    if "code-fold" in opts and "import" not in cell.source:
+        cell.metadata["mystnb"] = {"code_prompt_show": "The code"}
     if "solution" in opts:  # of an exercise
         cell.metadata = nbformat.from_dict(
             {"tags": ["hide-cell"], "mystnb": {"code_prompt_show": "A solution"}}
         )
     if "fig-alt" in opts:
-        cell.metadata["mystnb"] = {"image": {"alt": yaml.safe_load(opts["fig-alt"])}}
+        image = {"image": {"alt": yaml.safe_load(opts["fig-alt"])}}
+        cell.metadata["mystnb"] = cell.metadata.get("mystnb", {}) | image
     return cell
 
 
