@@ -99,7 +99,7 @@ def test_sandbox_agrees_with_python(fashion, at):
         if metric == "euclidean": assert [t["average"][0] for t in told] == averages.predict(images).tolist()
     kept = np.load(ROOT / "bench/results/play.npz")
     inside = (images - kept["lvq_mean"].astype(float)) @ kept["lvq_axes"].astype(float).T
-    near = KNN(5).fit(kept["lvq_prototypes"].astype(float), np.arange(100)).kneighbors(inside)
+    near = KNN(5).fit(kept["lvq_prototypes"].astype(float), np.zeros(100, int)).kneighbors(inside)
     assert [t["learned"] for t in told] == near[1].tolist()
     assert np.allclose([t["reach"] for t in told], near[0], rtol=1e-9)
 
