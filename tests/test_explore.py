@@ -11,6 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 from fashion_proto.averages import AveragePrototypes
+from fashion_proto.core.pages import flipbook, pointed
+from fashion_proto.core.report import grey_levels
 from fashion_proto.explore import explore
 from fashion_proto.knn import KNN
 
@@ -282,3 +284,25 @@ def test_frame_survives_nbconvert(few, models, browser, tmp_path):
     frame.locator(".scroll .tile").first.click()
     frame.get_by_text("The nearest training images").wait_for()
     page.close()
+
+
+def test_sliders_and_curves(few, browser):
+    "A slider leads through its frames, by keys and buttons; the nearest point of a curve says what it is."
+    images = few[0].images[:6]
+    slider = flipbook("Ever more", "images:", [(i, images[:i], [f"no {j}" for j in range(i)], f"{i} of them") for i in (1, 2, 3)], grey_levels(images))
+    curves = pointed("Two curves", {"a": [(0.9, 100), (0.95, 50)], "b": [(0.9, 900), (0.95, 800)]}, ["recall", "a second"], [0.85, 1], [10, 1000], [0.9])
+    page, errors = browser.new_page(), []
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.set_content(slider._repr_html_() + curves._repr_html_())
+    first, second = page.frame_locator("iframe").nth(0), page.frame_locator("iframe").nth(1)
+    first.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    assert first.get_by_text("2 of them").is_visible() and first.locator(".tile").count() == 2
+    first.get_by_role("button", name="one on").click()
+    assert first.get_by_text("3 of them").is_visible() and first.get_by_text("no 2").is_visible()
+    second.get_by_role("combobox").select_option("b")
+    second.get_by_text("b is brought forward").wait_for()
+    second.locator("svg").hover(position={"x": 250, "y": 60})
+    second.get_by_text("recall 0.9").wait_for()
+    page.close()
+    assert not errors

@@ -97,7 +97,8 @@ def page_of(data, script, style=''):
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<style>{static("explore.css")}{style}</style></head><body><main><h1>{title}</h1>'
             '<noscript><p>This page moves: it needs JavaScript.</p></noscript></main>'
-            f'<script>const EXPLORE = {as_script(data)};\n{script}</script></body></html>')
+            f'<script>const EXPLORE = {as_script(data)};\n'
+            f'{static("common.js")}{script}</script></body></html>')
 
 # %% ../../nbs/core/pages.ipynb #7eed79d6
 def write_page(path, data, parts, script, style='', split=False):

@@ -1,5 +1,4 @@
 // Curves to point at: the nearest point says what it is.
-"use strict";
 const D = EXPLORE, W = Math.max(330, Math.min(640, innerWidth - 24)), H = Math.round(180 + W * .36), LEFT = 72, BOTTOM = 44, NS = "http://www.w3.org/2000/svg";
 const make = (name, attributes, text = "") => { const made = document.createElementNS(NS, name); for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v); made.textContent = text; return made; };
 const spot = ([x, y]) => [LEFT + (x - D.x[0]) / (D.x[1] - D.x[0]) * (W - LEFT - 12), (H - BOTTOM) - Math.log(y / D.y[0]) / Math.log(D.y[1] / D.y[0]) * (H - BOTTOM - 10)];

@@ -1,28 +1,10 @@
 // The page that `explore` makes: a confusion matrix to click, and a map to move over.
 // What it shows was computed in Python; here it is only drawn. EXPLORE holds the numbers, parts the pictures.
-"use strict";
 const D = EXPLORE, ROLL = 500, SMALL = 20;
-const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer;
-const numbers = (text, kind) => new kind(bytes(text));
-const el = (name, props = {}, ...inner) => {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(props))
-    key in made && !key.startsWith("aria") ? made[key] = value : made.setAttribute(key, value);
-  made.append(...inner);
-  return made;
-};
 const per = (a, b) => (100 * a / b).toFixed(1) + " %", plural = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 // --- pictures: rolls of 500 in one WebP each, in this page or in a script beside it -------------
-const waiting = {}, sheets = {};
-globalThis.explorePart = (name, text) => waiting[name](text);
-function part(name) {
-  if (name in D.parts) return Promise.resolve(D.parts[name]);
-  return new Promise((good, bad) => {
-    waiting[name] = good;
-    document.head.append(el("script", { src: `${D.folder}/${name}.js`, onerror: () => bad(new Error(name)) }));
-  });
-}
+const sheets = {};
 function sheet(roll, number) {
   const name = `${roll}-${number}`;
   return sheets[name] ??= part(name).then(async text => {

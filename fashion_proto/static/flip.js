@@ -1,12 +1,5 @@
 // A slider through frames: pictures with a line of text each, and a sentence.
-"use strict";
 const D = EXPLORE, { frames, side: [high, wide], columns, sheet } = D;
-const el = (name, props = {}, ...inner) => {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(props)) key in made && !key.startsWith("aria") ? made[key] = value : made.setAttribute(key, value);
-  made.append(...inner);
-  return made;
-};
 const px = 64, scale = px / Math.max(high, wide);
 const tile = (at, label) => {
   const made = el("div", { className: "tile", role: "img", "aria-label": label || D.title });

@@ -1,22 +1,7 @@
 // Draw a garment: at each stroke the nearest average, learned prototypes and training images.
 // EXPLORE holds averages and prototypes; the training images arrive when they are first wanted.
-"use strict";
 const D = EXPLORE, SIDE = 28, SIZE = SIDE * SIDE;
-const raw = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-const numbers = (text, kind) => new kind(raw(text).buffer);
-const unpacked = async text => new Uint8Array(await new Response(new Blob([raw(text)]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
-const el = (name, props = {}, ...inner) => {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(props)) key in made && !key.startsWith("aria") ? made[key] = value : made.setAttribute(key, value);
-  made.append(...inner);
-  return made;
-};
-const waiting = {};
-globalThis.explorePart = (name, text) => waiting[name](text);
-const part = name => name in D.parts ? Promise.resolve(D.parts[name]) : new Promise((good, bad) => {
-  waiting[name] = good;
-  document.head.append(el("script", { src: `${D.folder}/${name}.js`, onerror: () => bad(new Error(`${name} did not arrive`)) }));
-});
+const unpacked = async text => new Uint8Array(await new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
 
 // --- what Python does, too: distances, neighbours, votes ----------------------------------------
 const averages = numbers(D.averages, Float64Array), lvq = { axes: numbers(D.lvq.axes, Float32Array), mean: numbers(D.lvq.mean, Float32Array), prototypes: numbers(D.lvq.prototypes, Float32Array), labels: numbers(D.lvq.labels, Uint16Array) };
