@@ -27,8 +27,6 @@ def _asked(model, images):
 
 def _predicted(name, model, X):
     "What `model` calls the images, checked."
-    if not hasattr(model, 'predict'):
-        raise TypeError(f'model must have predict, got {model!r:.60} for {name!r}')
     predicted = np.asarray(model.predict(X))
     if predicted.shape != (len(X),):
         raise ValueError(f'model must give a label for each of {len(X)} images, '
@@ -141,20 +139,24 @@ def _in_square(xy):
 _BY_COMPONENTS = 'principal components'
 _NOTES = {_BY_COMPONENTS: 'The two directions in which the pictures differ most.'}
 
+def _checked_layouts(given, n):
+    "The places of `n` images by name of the map."
+    if not isinstance(given, (dict, type(None))):
+        raise TypeError(f'layouts must be places by name, got {given!r:.60}')
+    checked = {}
+    for name, xy in (given or {}).items():
+        checked[name] = np.asarray(check_images(f'layouts[{name!r}]', xy), float)
+        if checked[name].shape != (n, 2):
+            raise ValueError(f'layouts[{name!r}] must have two numbers for each of {n} images, '
+                             f'got shape {checked[name].shape}')
+    return checked
+
 def _layouts(given, pictures):
     "Where each image lies on each map: by principal components, and as given."
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
-    if not isinstance(given, (dict, type(None))):
-        raise TypeError(f'layouts must be places by name, got {given!r:.60}')
     plane = PCA(2, svd_solver='randomized', random_state=0)
     made = {_BY_COMPONENTS: plane.fit_transform(flat) if np.ptp(flat) else np.zeros((len(flat), 2))}
-    for name, xy in (given or {}).items():
-        xy = np.asarray(check_images(f'layouts[{name!r}]', xy), float)
-        if xy.shape != (len(pictures), 2):
-            raise ValueError(f'layouts[{name!r}] must have two numbers for each of {len(pictures)} '
-                             f'images, got shape {xy.shape}')
-        made[name] = xy
-    return {name: _in_square(xy) for name, xy in made.items()}
+    return {name: _in_square(xy) for name, xy in (made | given).items()}
 
 # %% ../nbs/14_explore.ipynb #35f7f283
 class Explorer:
@@ -322,10 +324,11 @@ def explore(model, images, labels, *, train=None, layouts=None, title='Mistakes,
     Raises
     ------
     ValueError
-        There are no images or more than 20 000, they cannot be drawn, a number is NaN or infinite,
-        there are not as many labels as images, or a model does not give as many.
+        There are no images or more than 20 000, they cannot be drawn, a number is NaN or infinite, a label is missing,
+        there are not as many labels or places of a layout as images, a model does not give as many
+        labels, or `train` has fewer images than `kneighbors` counts.
     TypeError
-        Images are not numbers, labels are missing or mixed, or a model has no `predict`.
+        Images are not numbers, labels are mixed, or a model has no `predict`.
     """
     images = check_images('images', images, ndim=3)
     if not drawable(images) or len(images) > _MOST:
@@ -336,5 +339,9 @@ def explore(model, images, labels, *, train=None, layouts=None, title='Mistakes,
     names = _Names(own if isinstance(own, pd.CategoricalDtype) else classes)
     models = model if isinstance(model, dict) else {type(model).__name__: model}
     if not models: raise ValueError('model must be a classifier or some of them by name, got {}')
+    for name, one in models.items():
+        if not hasattr(one, 'predict'):
+            raise TypeError(f'model must have predict, got {one!r:.60} for {name!r}')
+    layouts = _checked_layouts(layouts, len(images))
     return _explorer(models, images, true, names, _pair(train), layouts,
                      {'title': str(title), 'credit': str(credit)})
