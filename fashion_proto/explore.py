@@ -324,7 +324,8 @@ def explore(model, images, labels, *, train=None, layouts=None, title='Mistakes,
     Raises
     ------
     ValueError
-        There are no images or more than 20 000, they cannot be drawn, a number is NaN or infinite, a label is missing,
+        There are no images or more than 20 000, they cannot be drawn, a number is NaN or infinite,
+        a label is missing,
         there are not as many labels or places of a layout as images, a model does not give as many
         labels, or `train` has fewer images than `kneighbors` counts.
     TypeError
