@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IDX_TYPES', 'IMAGE_NAMES', 'LABEL_NAMES', 'OTHER_SETS', 'TURNS', 'SETS', 'unpacked', 'parse_idx', 'read_idx_pair',
-           'only_one', 'read_npz', 'read_columns', 'read_table', 'upright', 'open_picture', 'is_set', 'list_classes',
-           'read_folder']
+           'only_one', 'read_npz', 'read_columns', 'numbers_of', 'read_table', 'upright', 'picture_of', 'open_picture',
+           'is_set', 'list_classes', 'read_folder']
 
 # %% ../../nbs/core/files.ipynb #f13af8fe
 #| code-fold: true
@@ -107,24 +107,27 @@ def read_columns(path):
     except (ValueError, pd.errors.ParserWarning) as error:
         raise ValueError(f'{path} is damaged: {error}') from error
 
+def numbers_of(table, label, path):
+    "A table of numbers as rows; columns called pixel... that fill a square are an image."
+    if not table.size:
+        raise ValueError(f'{path} must hold rows and columns of numbers, got shape {table.shape}')
+    bad = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    if bad:
+        raise ValueError(f'{path} must hold numbers in all columns but {label}, '
+                         f'got others in {bad[:3]}')
+    side = math.isqrt(table.shape[1])
+    square = side**2 == table.shape[1] and all(re.fullmatch(r'pixel\d+', str(n)) for n in table)
+    if square: table = table[sorted(table, key=lambda name: int(name[5:]))]
+    rows = table.to_numpy()
+    if rows.dtype == object: rows = table.astype(float).to_numpy()
+    if rows.dtype.kind == 'i' and 0 <= rows.min() and rows.max() < 256: rows = rows.astype(np.uint8)
+    return rows.reshape(len(rows), side, side) if square else rows
+
 def read_table(path):
     "A CSV file with a column of labels; columns called pixel... that fill a square are an image."
     table = read_columns(path)
     label = only_one(list(table), LABEL_NAMES, path)
-    numbers = table.drop(columns=label)
-    if not numbers.size:
-        raise ValueError(f'{path} must hold rows and columns of numbers, got shape {numbers.shape}')
-    bad = [name for name in numbers if not pd.api.types.is_numeric_dtype(numbers[name])]
-    if bad:
-        raise ValueError(f'{path} must hold numbers in all columns but {label}, '
-                         f'got others in {bad[:3]}')
-    side = math.isqrt(numbers.shape[1])
-    square = side**2 == numbers.shape[1] and all(re.fullmatch(r'pixel\d+', n) for n in numbers)
-    if square: numbers = numbers[sorted(numbers, key=lambda name: int(name[5:]))]
-    rows = numbers.to_numpy()
-    if rows.dtype == object: rows = numbers.astype(float).to_numpy()
-    if rows.dtype.kind == 'i' and 0 <= rows.min() and rows.max() < 256: rows = rows.astype(np.uint8)
-    return rows.reshape(len(rows), side, side) if square else rows, table[label].to_numpy()
+    return numbers_of(table.drop(columns=label), label, path), table[label].to_numpy()
 
 # %% ../../nbs/core/files.ipynb #ce43050f
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -138,18 +141,26 @@ def upright(image):
     return image.transpose(TURNS[turn]) if turn in TURNS else image
 
 # %% ../../nbs/core/files.ipynb #18e0afd1
-def open_picture(path, size):
-    "One image file as an array of bytes, with three channels if it has colours."
-    with Image.open(path) as image:
+def picture_of(file, most=None):
+    """An image file upright, grey or in three colours, as Pillow's image.
+
+    A JPEG of more than `most` pixels a side may be unpacked at half its size, or less, but not
+    below `most`."""
+    with Image.open(file) as image:
+        if most: image.draft(None, (most, most))
         if image.mode.startswith(('I', 'F')):
             raise ValueError(f'its numbers are not bytes (mode {image.mode})')
         grey, image = image.mode in ('1', 'L', 'LA'), upright(image)
         if image.has_transparency_data:
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-        image = image.convert('L' if grey else 'RGB')
-        if size: image = image.resize(size[::-1], Image.Resampling.LANCZOS)
-        return np.asarray(image)
+        return image.convert('L' if grey else 'RGB')
+
+def open_picture(path, size):
+    "One image file as an array of bytes, with three channels if it has colours."
+    image = picture_of(path)
+    if size: image = image.resize(size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 SETS = 'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'
 
