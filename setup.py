@@ -35,6 +35,6 @@ setup(
     extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench")},
     entry_points={
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],
-        "console_scripts": [f"{cfg['lib_name'].replace('_', '-')}={cfg['lib_path']}.audit:_main"],
+        "console_scripts": [f"{cfg['lib_name'].replace('_', '-')}={cfg['lib_path']}.gate:_main"],
     },
 )

@@ -7,6 +7,8 @@ __all__ = ['near_duplicates', 'duplicate_groups']
 
 # %% ../nbs/09_copies.ipynb #2eb723db
 #| code-fold: true
+from functools import cache, partial
+
 import numpy as np
 import pandas as pd
 from scipy.ndimage import minimum_filter
@@ -171,14 +173,33 @@ def _fooled_by_ground(images, i, others, j):
     return fooled
 
 # %% ../nbs/09_copies.ipynb #af6b6de5
-def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within, n_jobs):
+def _pairs_of_table(near, search):
+    """Pairs from a table of neighbours, -1 where there are no more and -2 for one not wanted;
+    `search` finds all of the rows that have no end."""
+    open_end = (near != -1).all(axis=1)
+    i, column = np.nonzero((near >= 0) & ~open_end[:, None])
+    if not open_end.any(): return i, near[i, column]
+    rows = np.flatnonzero(open_end)
+    own, others = search(rows)
+    return np.concatenate([i, rows[own]]), np.concatenate([near[i, column], others])
+
+def _index(images, metric, n_jobs):
+    "A fitted search among images."
+    search = KNN(1, metric='cosine', n_jobs=n_jobs)
+    return search.fit(_patterns(images, metric), np.zeros(len(images), np.int8))
+
+def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within, n_jobs,
+                        near=None):
     "A table of the pairs alike in each position; `within` one set, they are in ascending order."
     index, indexed, tables = None, None, []
     for mirrored, down, right, ours, theirs in _positions(images, others, flips, shifts):
         if indexed is not theirs:                # one index for all positions that share it
-            index, indexed = KNN(1, metric='cosine', n_jobs=n_jobs), theirs
-            index.fit(_patterns(theirs, metric), np.zeros(len(theirs), np.int8))
-        i, j = _search_pairs(index, ours, threshold, metric, _MOST_PAIRS * (1 + within))
+            index, indexed = cache(partial(_index, theirs, metric, n_jobs)), theirs
+        def search(rows, index=index, ours=ours):
+            most = _MOST_PAIRS * (1 + within)
+            return _search_pairs(index(), ours[rows], threshold, metric, most)
+        known = near is not None and not (mirrored or down or right)
+        i, j = _pairs_of_table(near, search) if known else search(np.s_[:])
         table = pd.DataFrame({'first': i, 'second': j,
                               'similarity': _similarities(ours, i, theirs, j, metric),
                               'mirrored': mirrored, 'down': down, 'right': right})
@@ -220,6 +241,22 @@ def _listed_with_first(copies):
     first = np.concatenate([np.repeat(first, len(others)) for first, others in copies])
     return pd.DataFrame({'first': first, 'second': np.concatenate([own for _, own in copies]),
                          'similarity': 1., 'mirrored': False, 'down': 0, 'right': 0})
+
+def _pairs_within(images, threshold, metric, flips, shifts, n_jobs, neighbours=None):
+    "All pairs in one set; `neighbours`, distances and rows of the nearest, may save the search."
+    ways, near = (threshold, metric, flips, shifts, True, n_jobs), None
+    if neighbours is not None:
+        near = np.where(neighbours[0] <= 1 - threshold + 1e-6, neighbours[1], -1)
+    copies = _many_copies(images, metric)
+    if not copies: return _best_of_each(_pairs_in_positions(images, images, *ways, near))
+    kept = np.setdiff1d(np.arange(len(images)), np.concatenate([own for _, own in copies]))
+    if near is not None:
+        place = np.full(len(images) + 1, -2)
+        place[kept], place[-1] = np.arange(len(kept)), -1
+        near = place[near[kept]]
+    pairs = _pairs_in_positions(images[kept], images[kept], *ways, near)
+    pairs[['first', 'second']] = kept[pairs[['first', 'second']]]
+    return _best_of_each(pd.concat([pairs, _listed_with_first(copies)]))
 
 # %% ../nbs/09_copies.ipynb #e022a442
 def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0, metric=None,
@@ -292,15 +329,10 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
     shifts = _check_positions(images, flips, shifts)
     metric = _metric_for(images, metric, ['correlation', 'cosine'], 'cosine')
     n_threads(n_jobs)
-    ways = threshold, metric, flips, shifts, other is None, n_jobs
-    copies = _many_copies(images, metric) if other is None else []
-    if copies:
-        kept = np.setdiff1d(np.arange(len(images)), np.concatenate([own for _, own in copies]))
-        pairs = _pairs_in_positions(images[kept], images[kept], *ways)
-        pairs[['first', 'second']] = kept[pairs[['first', 'second']]]
-        return _best_of_each(pd.concat([pairs, _listed_with_first(copies)]))
+    if other is None: return _pairs_within(images, threshold, metric, flips, shifts, n_jobs)
+    ways = threshold, metric, flips, shifts, False, n_jobs
     pairs = _pairs_in_positions(images, others, *ways)
-    if other is not None and shifts:             # then windows in the images, too
+    if shifts:                                   # then windows in the images, too
         pairs = pd.concat([pairs, _swapped(_pairs_in_positions(others, images, *ways))])
     return _best_of_each(pairs)
 

@@ -116,6 +116,7 @@ _FAULTS = [_Fault('dark', 'brightest', -1), _Fault('bright', 'room_above', -1),
            _Fault('low information', 'information', -1), _Fault('cut off', 'inside', -1),
            _Fault('grey among colours', 'colour', -1), _Fault('odd size', 'area', 0),
            _Fault('odd aspect ratio', 'aspect', 0)]
+_FAULT_NAMES = ['blank', *(fault.name for fault in _FAULTS)]
 _LEAST, _LEAST_SPREAD = 1e-3, 0.1
 
 def _limit(values, deviations=3):

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['read_images', 'ImageSet', 'read_sets']
 
-# %% ../nbs/02b_reading.ipynb #872d7b01
+# %% ../nbs/02b_reading.ipynb #53056793
 #| code-fold: true
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -77,7 +78,7 @@ def read_images(path, *, size=None, skip_unreadable=False):
     labels = check_labels(f'labels of {path}', labels, len(images))[0]
     return LabelledImages(images, labels, str(path), *files)
 
-# %% ../nbs/02b_reading.ipynb #d203c651
+# %% ../nbs/02b_reading.ipynb #88c799eb
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageSet:
     """What was found in a file or folder, complete or not.
@@ -124,6 +125,15 @@ class ImageSet:
     def original(self, i):
         "Image `i` as it is in its file, an array of bytes; as it is here if it has no file."
         return np.asarray(picture_of(opened(self.sources[i]))) if self.sources else self.images[i]
+
+    def content(self, i):
+        "A hash of image `i`: of its file, whatever that is called, or of its numbers."
+        if self.sources:
+            source = self.sources[i]
+            data = source if isinstance(source, bytes) else Path(source).read_bytes()
+            return hashlib.sha256(data).hexdigest()
+        image = np.ascontiguousarray(self.images[i])
+        return hashlib.sha256(f'{image.dtype.str}{image.shape}'.encode() + image.tobytes()).hexdigest()
 
 # %% ../nbs/02b_reading.ipynb #177489d9
 _KEPT, _SMALL, _LOOK = 128**2, (64, 64), 512

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['Compared', 'outliers', 'drift_test', 'order_test', 'weak_groups', 'noise_matrix']
 
-# %% ../nbs/08b_sets.ipynb #7e2557ca
+# %% ../nbs/08b_sets.ipynb #9bc2eeb3
 #| code-fold: true
 from collections import namedtuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
 from .core.checks import check_labels, check_number, check_whole
 from .faults import _limit
 
@@ -215,16 +216,18 @@ def weak_groups(indices, right, *, most=20):
     return pd.DataFrame(found, columns=['centre', 'wrong', 'members']).sort_values(
         'wrong', ascending=False, kind='stable', ignore_index=True)
 
-# %% ../nbs/08b_sets.ipynb #c66db2ca
+# %% ../nbs/08b_sets.ipynb #5c7f1d25
 def _anchors(indices, codes, n_classes, share, random_state):
     "The rows of the anchors of each class, chosen by neighbours from the other half of the set."
     half = np.random.default_rng(random_state).random(len(codes)) < 0.5
-    other, sizes = half[indices] != half[:, None], np.bincount(codes, minlength=n_classes)
-    asked = np.maximum(other.sum(axis=1), 1)
-    for code in range(n_classes):
-        votes = (other & (codes[indices] == code)).sum(axis=1) / asked
-        n = min(max(30, int(share * sizes[code])), sizes[code])
-        yield np.argsort(-votes, kind='stable')[:n]
+    row, column = np.nonzero(half[indices] != half[:, None])
+    votes = coo_array((np.ones(len(row)), (row, codes[indices[row, column]])),
+                      (len(codes), n_classes)).tocsc()
+    votes = votes.multiply(1 / np.maximum(votes.sum(axis=1), 1)[:, None]).tocsc()
+    for code, size in enumerate(np.bincount(codes, minlength=n_classes)):
+        own = slice(*votes.indptr[code:code + 2])
+        order = np.lexsort([votes.indices[own], -votes.data[own]])
+        yield votes.indices[own][order[:min(max(30, int(share * size)), size)]]
 
 def _wilson(count, n, z=1.96):
     "The 95 % band of a share, by Wilson's score."
@@ -275,7 +278,7 @@ def noise_matrix(indices, labels, *, share=0.1, random_state=0):
     share = check_number('share', share, 0, 1, 'right')
     counts = np.stack([np.bincount(codes[rows], minlength=len(classes)) for rows in
                        _anchors(indices, codes, len(classes), share, random_state)])
-    n = counts.sum(axis=1, keepdims=True)
+    n = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     low, high = _wilson(counts, n)
     return pd.DataFrame({'looks like': np.repeat(classes, len(classes)),
                          'labelled': np.tile(classes, len(classes)), 'images': counts.ravel(),

@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['SHEET', 'COLUMNS', 'SIZES', 'packed', 'shrunk', 'sheet_of', 'sheets_of', 'weight_of', 'sheets_that_fit', 'as_script',
-           'static', 'page_of', 'write_page', 'framed', 'Shown', 'flipbook', 'pointed']
+           'page_of', 'write_page', 'framed', 'Shown', 'flipbook', 'pointed']
 
 # %% ../../nbs/core/pages.ipynb #8bf4a3ee
 import base64
 import html
 import io
 import json
-from importlib.resources import files
 
 import numpy as np
 from PIL import Image
-from .storage import real_path, replaced
+from .storage import real_path, replaced, static
 
 # %% ../../nbs/core/pages.ipynb #40944896
 def packed(array, kind):
@@ -84,10 +83,6 @@ def sheets_that_fit(rolls, levels, most=16e6):
 def as_script(value):
     "A value of JSON that can stand inside a script."
     return json.dumps(value, ensure_ascii=True).replace('<', '\\u003c')
-
-def static(name):
-    "The text of a file that comes with the package."
-    return files('fashion_proto').joinpath('static', name).read_text(encoding='utf-8')
 
 def page_of(data, script, style=''):
     "A page that runs a `script` on `data`, which has a title; `style` joins that of all pages."
