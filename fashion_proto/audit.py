@@ -130,13 +130,13 @@ def _judged_by_labels(whole, neighbours, metric, n_jobs):
                    weak.assign(centre=known[weak['centre'].astype(int)],
                                members=[known[own] for own in weak['members']]), values)
 
-# %% ../nbs/09b_audit.ipynb #3448ae3a
-def _faults_of(given, whole):
+# %% ../nbs/09b_audit.ipynb #1f925649
+def _faults_of(given, whole, owners):
     "The faults of single images, by row of all; none for vectors."
     if whole.images.ndim < 3: return pd.DataFrame(columns=['row', 'fault', 'measure', 'value'])
     tables = [image_measures(part.images) if part.measures is None else part.measures
               for part in given]
-    return image_faults(pd.concat(tables, ignore_index=True))
+    return image_faults(pd.concat(tables, ignore_index=True), owners)
 
 def _classes_by_set(given, whole):
     "How many images of each class there are in each set, also of classes that have none."
@@ -156,7 +156,7 @@ def _content(given, i):
         if i < len(part): return part.content(i)
         i -= len(part)
 
-# %% ../nbs/09b_audit.ipynb #e094f698
+# %% ../nbs/09b_audit.ipynb #5de5ff80
 @dataclass(repr=False, eq=False)
 class Audit:
     """What `audit` found; in Jupyter it shows itself as a report.
@@ -231,7 +231,9 @@ class Audit:
     @property
     def duplicates(self):
         "Exact repeats within and across the sets, as `count_duplicates` gives them."
-        return count_duplicates(self.given[0], self.given[-1])[:1 if len(self.given) == 1 else 3]
+        sets = [ImageSet(self.images[own], self.labels[own])
+                for own in (self.sets == 'train', self.sets == self.sets[-1])]
+        return count_duplicates(*sets)[:1 if len(self.given) == 1 else 3]
 
     def original(self, i):
         "Image `i` as it is in its file."
@@ -286,7 +288,7 @@ def _counts_of_images(given, whole, strange, faults, drift, order):
             'unreadable': (skipped, n + skipped),
             **{name.replace(' ', '_'): (single.get(name, 0), n) for name in names}}
 
-# %% ../nbs/09b_audit.ipynb #88158587
+# %% ../nbs/09b_audit.ipynb #7f30acfb
 def _tested(given, neighbours):
     "The tests of drift and of order, where they apply."
     n, indices = len(given[0]), neighbours[1]
@@ -309,7 +311,7 @@ def _audit(given, options, n_neighbors, judged):
     owners[whole.known] = whole.codes + 1
     strange = outliers(neighbours[0], owners)
     content, classes = cache(partial(_content, given)), _classes_by_set(given, whole)
-    tables = pairs, by_label and by_label.issues, strange, _faults_of(given, whole)
+    tables = pairs, by_label and by_label.issues, strange, _faults_of(given, whole, owners)
     (pairs, issues, strange, faults), confirmed = judge(tables, content, judged)
     leaked, tests = _leaks_across(given, whole, pairs, n_jobs), _tested(given, neighbours)
     counts = {**_counts_of_copies(given, whole, pairs, leaked, _repeats(whole, content, judged)),

@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 import pandas as pd
 from scipy.ndimage import laplace
-from .core.checks import blocks, check_images
+from .core.checks import blocks, check_images, check_labels
 
 # %% ../nbs/02a_faults.ipynb #46c9c6fb
 _LUMA = np.array([0.299, 0.587, 0.114])          # of red, green and blue: Rec. 601
@@ -110,9 +110,9 @@ def image_measures(images):
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/02a_faults.ipynb #71afbc16
-_Fault = namedtuple('_Fault', 'name measure side')
+_Fault = namedtuple('_Fault', 'name measure side by_class', defaults=[False])
 _FAULTS = [_Fault('dark', 'brightest', -1), _Fault('bright', 'room_above', -1),
-           _Fault('low contrast', 'contrast', -1), _Fault('blurred', 'sharpness', -1),
+           _Fault('low contrast', 'contrast', -1), _Fault('blurred', 'sharpness', -1, True),
            _Fault('low information', 'information', -1), _Fault('cut off', 'inside', -1),
            _Fault('grey among colours', 'colour', -1), _Fault('odd size', 'area', 0),
            _Fault('odd aspect ratio', 'aspect', 0)]
@@ -124,13 +124,22 @@ def _limit(values, deviations=3):
     quarter, median = np.quantile(values, [0.25, 0.5])
     return median - deviations * max(1.4826 * (median - quarter), _LEAST_SPREAD)
 
-def _beyond(values, side):
-    "Which values are below the limit (side -1) or beyond either limit (0), how far, and limits."
+_ENOUGH = 20                                     # images of a class for a limit of its own
+
+def _by_class(values, codes, limit):
+    "What `limit` makes of the values of each class; small classes get that of all."
+    out = np.full(len(values), limit(values))
+    for code in np.flatnonzero(np.bincount(codes) >= _ENOUGH):
+        out[codes == code] = limit(values[codes == code])
+    return out
+
+def _beyond(values, side, codes):
+    "How far each value is beyond its limits, on a log scale; and the lower and upper limits."
     logs = np.log(np.maximum(values, _LEAST))
-    low = _limit(logs)
-    if side: return logs < low, low - logs, (np.exp(low), np.inf)
-    high = -_limit(-logs)
-    return (logs < low) | (logs > high), np.abs(logs - np.median(logs)), (np.exp(low), np.exp(high))
+    low = _by_class(logs, codes, _limit)
+    if side: return low - logs, np.exp(low), np.full(len(low), np.inf)
+    high = _by_class(logs, codes, lambda some: -_limit(-some))
+    return np.maximum(low - logs, logs - high), np.exp(low), np.exp(high)
 
 # %% ../nbs/02a_faults.ipynb #21d5f409
 def _turned(measures):
@@ -139,25 +148,27 @@ def _turned(measures):
             'area': measures['height'] * measures['width'],
             'aspect': measures['width'] / measures['height']}
 
-def image_faults(measures):
-    """The images with faults, judged by all images of the set.
+def image_faults(measures, labels=None):
+    """The images with faults, judged by the other images of the set.
 
     Parameters
     ----------
     measures : pandas.DataFrame
         What `image_measures` gives.
+    labels : array-like, shape (n,), optional
+        With them sharpness has limits of its own in each class of 20 images or more.
 
     Returns
     -------
     pandas.DataFrame
         A row for each fault: `row`, the image; `fault`; `measure`, the property that tells;
-        its `value`; `low` and `high`, the limits that the set gives it. Fault by fault, the worst
+        its `value`; `low` and `high`, the limits for it. Fault by fault, the worst
         image first. A `blank` image has one level only, and is not looked at further.
 
     Raises
     ------
     ValueError
-        `measures` lacks a column or has no rows.
+        `measures` lacks a column or has no rows, or `labels` are not as many.
 
     Notes
     -----
@@ -174,15 +185,18 @@ def image_faults(measures):
     if lacking or not len(measures):
         raise ValueError('measures must be a table of image_measures with rows, '
                          f'got columns {list(measures)[:3]} and {len(measures)} rows')
+    codes = (np.zeros(len(measures), int) if labels is None
+             else check_labels('labels', labels, len(measures))[1])
     blank = measures['range'].to_numpy() == 0
     tables = [pd.DataFrame({'row': np.flatnonzero(blank), 'fault': 'blank', 'measure': 'range',
                             'value': 0., 'low': 0., 'high': np.inf})]
     turned = _turned({name: column.to_numpy() for name, column in measures.items()})
-    for name, measure, side in _FAULTS:
+    for name, measure, side, by_class in _FAULTS:
         values, rows = turned[measure], np.flatnonzero(~blank & ~np.isnan(turned[measure]))
         if not len(rows): continue
-        beyond, far, (low, high) = _beyond(values[rows], side)
-        order = rows[beyond][np.argsort(-far[beyond], kind='stable')]
-        tables.append(pd.DataFrame({'row': order, 'fault': name, 'measure': measure,
-                                    'value': values[order], 'low': low, 'high': high}))
+        far, low, high = _beyond(values[rows], side, codes[rows] * by_class)
+        order = np.argsort(-far, kind='stable')[:np.count_nonzero(far > 0)]
+        tables.append(pd.DataFrame({'row': rows[order], 'fault': name, 'measure': measure,
+                                    'value': values[rows[order]], 'low': low[order],
+                                    'high': high[order]}))
     return pd.concat(tables, ignore_index=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Compared', 'outliers', 'drift_test', 'order_test', 'weak_groups', 'noise_matrix']
 
-# %% ../nbs/08b_sets.ipynb #9bc2eeb3
+# %% ../nbs/08b_sets.ipynb #1fc82506
 #| code-fold: true
 from collections import namedtuple
 
@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from .core.checks import check_labels, check_number, check_whole
-from .faults import _limit
+from .faults import _by_class, _limit
 
-# %% ../nbs/08b_sets.ipynb #93bc9e1a
-_ENOUGH = 20                                     # images of a class for a limit of its own
-
+# %% ../nbs/08b_sets.ipynb #56a11b6e
 def _table_of(name, table, kind, n=None):
     "A table with a row for each image, `n` of them, and a column for each neighbour."
     table = np.asarray(table)
@@ -61,9 +59,7 @@ def outliers(distances, labels=None, *, n_neighbors=10):
     codes = np.zeros(n, int) if labels is None else check_labels('labels', labels, n)[1]
     far = distances[:, min(k, distances.shape[1]) - 1]
     logs = np.log(np.maximum(far, np.median(far) / 1000 or 1))
-    limits = np.full(n, -_limit(-logs, 2.5))
-    for code in np.flatnonzero(np.bincount(codes) >= _ENOUGH):
-        limits[codes == code] = -_limit(-logs[codes == code], 2.5)
+    limits = _by_class(logs, codes, lambda some: -_limit(-some, 2.5))
     found = np.flatnonzero(logs > limits)
     found = found[np.argsort((limits - logs)[found], kind='stable')]
     return pd.DataFrame({'row': found, 'distance': far[found], 'limit': np.exp(limits[found]),

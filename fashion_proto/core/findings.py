@@ -73,14 +73,14 @@ def in_words(found):
         rows['leaked test images'] = (counts['leaks'], 'with a near duplicate in training')
     return pd.DataFrame(rows.values(), rows.keys(), ['found', 'what']).astype({'found': int})
 
-# %% ../../nbs/core/findings.ipynb #1284a7fb
+# %% ../../nbs/core/findings.ipynb #80b5bfb4
 def title_of(images, sizes, n_classes):
     "How many of what."
     shape = ' × '.join(map(str, images.shape[1:]))
     kind = f'vectors of {shape} numbers' if images.ndim < 3 else f'images of {shape}'
-    names = ('training ', 'test ') if len(sizes) == 2 or n_classes else ('',)
-    counts = ' and '.join(f'{size:,} {name}' for size, name in zip(sizes, names))
-    return f'{counts}{kind} {f"in {n_classes} classes" if n_classes else "without labels"}'
+    names = ('training', 'test') if len(sizes) == 2 or n_classes else ('',)
+    counts = ' and '.join(f'{size:,} {name}'.strip() for size, name in zip(sizes, names))
+    return f'{counts} {kind} {f"in {n_classes} classes" if n_classes else "without labels"}'
 
 def notes_on(images, options, n_sets, n_classes):
     "What was done to the images, and what was left out and why."

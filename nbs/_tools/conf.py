@@ -72,8 +72,8 @@ html_theme_options = {
 
 # The parts of the core, each before those that import it
 PARTS = (
-    "checks estimators storage files fast_csv fetch products sketches bounds graph engines "
-    "patch_loops scatter report pages"
+    "checks estimators storage files sources fast_csv fetch products sketches bounds graph engines "
+    "patch_loops scatter findings report pages"
 ).split()
 
 # The site serves MathJax itself: one script that draws with SVG and needs no font files
@@ -133,8 +133,8 @@ def shown(cell):
 GROUPS = {
     "Look": ["0[0-2]*"],
     "Prototypes": ["0[3-5]*"],
-    "Neighbours": ["0[6-8]*"],
-    "Is the data in order?": ["09*"],
+    "Neighbours": ["0[67]*", "08_*", "08a*"],
+    "Is the data in order?": ["08b*", "09*"],
     "Further": ["1[0-4]*"],
     "The verdict": ["15*"],
     "The workshop": ["core/index", *(f"core/{part}" for part in PARTS)],
