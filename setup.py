@@ -32,7 +32,9 @@ setup(
     package_data={cfg["lib_path"]: ["static/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench")},
+    extras_require={
+        extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench", "parquet", "zarr")
+    },
     entry_points={
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],
         "console_scripts": [f"{cfg['lib_name'].replace('_', '-')}={cfg['lib_path']}.gate:_main"],

@@ -130,7 +130,7 @@ def _judged_by_labels(whole, neighbours, metric, n_jobs):
                    weak.assign(centre=known[weak['centre'].astype(int)],
                                members=[known[own] for own in weak['members']]), values)
 
-# %% ../nbs/09b_audit.ipynb #1f925649
+# %% ../nbs/09b_audit.ipynb #3c42172f
 def _faults_of(given, whole, owners):
     "The faults of single images, by row of all; none for vectors."
     if whole.images.ndim < 3: return pd.DataFrame(columns=['row', 'fault', 'measure', 'value'])
@@ -142,7 +142,8 @@ def _classes_by_set(given, whole):
     "How many images of each class there are in each set, also of classes that have none."
     names = sorted({*whole.classes.tolist(), *(name for part in given for name in part.classes)})
     counts = pd.crosstab(whole.classes[whole.codes], whole.sets[whole.known])
-    return counts.reindex(index=names, columns=['train', 'test'][:len(given)], fill_value=0)
+    counts = counts.reindex(index=names, columns=['train', 'test'][:len(given)], fill_value=0)
+    return counts.rename_axis(index='class', columns=None)
 
 def _rare(counts):
     "The classes that have fewer than ten images to learn from, or a tenth of an even share."

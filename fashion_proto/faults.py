@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 import pandas as pd
 from scipy.ndimage import laplace
-from .core.checks import blocks, check_images, check_labels
+from .core.checks import as_array, blocks, check_images, check_labels
 
 # %% ../nbs/02a_faults.ipynb #46c9c6fb
 _LUMA = np.array([0.299, 0.587, 0.114])          # of red, green and blue: Rec. 601
@@ -100,7 +100,8 @@ def image_measures(images):
     J. L. Pech-Pacheco and others, "Diatom autofocusing in brightfield microscopy", ICPR 2000, for
     the variance of the Laplacian.
     """
-    images = check_images('images', images, ndim=3)
+    images = as_array(images)
+    images = check_images('images', images.astype(float) if images.dtype == bool else images, ndim=3)
     if images.ndim > 4:
         raise ValueError('images must have shape (n, height, width) or (n, height, width, '
                          f'channels), got {images.shape}')

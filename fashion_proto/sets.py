@@ -212,7 +212,7 @@ def weak_groups(indices, right, *, most=20):
     return pd.DataFrame(found, columns=['centre', 'wrong', 'members']).sort_values(
         'wrong', ascending=False, kind='stable', ignore_index=True)
 
-# %% ../nbs/08b_sets.ipynb #5c7f1d25
+# %% ../nbs/08b_sets.ipynb #2d65e189
 def _anchors(indices, codes, n_classes, share, random_state):
     "The rows of the anchors of each class, chosen by neighbours from the other half of the set."
     half = np.random.default_rng(random_state).random(len(codes)) < 0.5
@@ -223,7 +223,7 @@ def _anchors(indices, codes, n_classes, share, random_state):
     for code, size in enumerate(np.bincount(codes, minlength=n_classes)):
         own = slice(*votes.indptr[code:code + 2])
         order = np.lexsort([votes.indices[own], -votes.data[own]])
-        yield votes.indices[own][order[:min(max(30, int(share * size)), size)]]
+        yield votes.indices[own][order[:min(max(10, int(share * size)), size)]]
 
 def _wilson(count, n, z=1.96):
     "The 95 % band of a share, by Wilson's score."
@@ -241,7 +241,7 @@ def noise_matrix(indices, labels, *, share=0.1, random_state=0):
         The nearest others of each image, nearest first; fifty are a good number.
     labels : array-like, shape (n,)
     share : float
-        Which part of each class, at least 30 images, are its anchors.
+        Which part of each class, at least 10 images, are its anchors.
     random_state : int
         The seed that splits the images in halves.
 

@@ -114,7 +114,7 @@ def unjudged(table, keys, judged):
     told = [judged.get(key) for key in keys()]
     return table[[judgement is None for judgement in told]], told.count('wrong')
 
-# %% ../../nbs/core/findings.ipynb #409c2077
+# %% ../../nbs/core/findings.ipynb #a563cbe0
 def judge(tables, content, judged):
     "The tables without what was judged, and how many findings were confirmed."
     pairs, issues, strange, faults = tables
@@ -126,9 +126,8 @@ def judge(tables, content, judged):
     split, confirmed = unjudged(pairs, keys_of_pairs, judged)
     sure = [confirmed]
     if issues is not None:
-        own = issues[issues['suspect']]
-        kept, n = unjudged(own, keys_of(['labels'] * len(own), own.index, own['label']), judged)
-        issues = issues.drop(own.index.difference(kept.index))
+        issues, n = unjudged(issues, keys_of(['labels'] * len(issues), issues.index,
+                                             issues['label']), judged)
         sure.append(n)
     strange, n = unjudged(strange, keys_of(['outliers'] * len(strange), strange['row']), judged)
     faults, m = unjudged(faults, keys_of(faults['fault'], faults['row']), judged)

@@ -266,7 +266,7 @@ def strange_section(found, most=18):
     return ('<p>The tenth neighbour of these is farther away than is usual in their class:</p>'
             + cards(found, [[i] for i in rows['row']], captions, keys=keys))
 
-# %% ../../nbs/core/report.ipynb #f995f1ab
+# %% ../../nbs/core/report.ipynb #b3a2f2ff
 def fault_section(found, most=12):
     "The part of a report on faults of single images."
     parts = []
@@ -279,8 +279,8 @@ def fault_section(found, most=12):
                     for i, value in zip(shown['row'], shown['value'])]
         keys = [key_for(found, fault, [i]) for i in shown['row'].tolist()]
         measure = str(shown['measure'].iloc[0]).replace('_', ' ')
-        parts += [f'<h4>{fault}: {len(table):,}</h4><p>{measure} {bounds}; the worst '
-                  f'{len(shown)}:</p>' if fault != 'blank' else f'<h4>blank: {len(table):,}</h4>',
+        limits = f'; {measure} {bounds}, the worst {len(shown)}' if fault != 'blank' else ''
+        parts += [f'<p><strong>{fault}: {len(table):,}</strong>{limits}:</p>',
                   cards(found, [[i] for i in shown['row']], captions, keys=keys)]
     return ''.join(parts)
 
@@ -336,7 +336,7 @@ def first_screen(found, shown):
     items = ''.join(sentence(kind, row, shown) for kind, row in zip(table.index, table.itertuples()))
     return f'<p><strong>{verdict}</strong></p><ul class="findings">{items}</ul>{none}'
 
-# %% ../../nbs/core/report.ipynb #0ee5f449
+# %% ../../nbs/core/report.ipynb #0552a4a8
 def sections(found):
     "The sections that apply, by name."
     parts = {'near': near_section(found)}
@@ -365,16 +365,17 @@ def worst(findings, section):
     own = [row.severity for row in findings.itertuples() if section_of(row.Index) == section]
     return min(own, key=ORDER.index, default='none')
 
-def report(found):
-    "The report as part of a page."
+def report(found, level=2):
+    "The report as part of a page, its title a heading of this level."
     parts, notes = sections(found), ''.join(f'<p>{html.escape(note)}</p>' for note in found.notes)
     body = ''.join(f'<section data-severity="{worst(found.findings, name)}" id="audit-{name}">'
-                   f'<h3>{SECTIONS[name][0]}</h3>{part}</section>' for name, part in parts.items())
+                   f'<h{level + 1}>{SECTIONS[name][0]}</h{level + 1}>{part}</section>' for name, part in parts.items())
     told = [{'kind': key[0], 'images': [*key[1]], **({'label': key[2]} if key[2] else {}),
              'judgement': judgement} for key, judgement in found.judged.items()]
     return (f'<div class="fashion-audit" data-judged="{html.escape(json.dumps(told))}">'
-            f'<h2>Audit of {html.escape(found.title)}</h2>{TOOLS}{first_screen(found, parts)}{body}'
-            f'<h3>How this was made</h3>{notes}{SAVE}<script>{static("report.js")}</script></div>')
+            f'<h{level} class="title">Audit of {html.escape(found.title)}</h{level}>{TOOLS}'
+            f'{first_screen(found, parts)}{body}'
+            f'<h{level + 1}>How this was made</h{level + 1}>{notes}{SAVE}<script>{static("report.js")}</script></div>')
 
 def whole_page(found):
     "The report as a page of its own."
@@ -382,4 +383,4 @@ def whole_page(found):
     return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
             f'<title>Audit of {html.escape(found.title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<style>{ground}{STYLE}</style></head><body><main>{report(found)}</main></body></html>')
+            f'<style>{ground}{STYLE}</style></head><body><main>{report(found, 1)}</main></body></html>')

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from .files import (IMAGE_NAMES, LABEL_NAMES, is_set, numbers_of, parse_idx,
                                       read_columns, unpacked)
 
-# %% ../../nbs/core/sources.ipynb #65f278ca
+# %% ../../nbs/core/sources.ipynb #363c99f8
 Arrays = namedtuple('Arrays', 'images labels classes', defaults=[()])
 Picture = namedtuple('Picture', 'name source label')
 Pictures = namedtuple('Pictures', 'pictures classes', defaults=[()])
@@ -38,6 +38,7 @@ def chosen(names, asked, wanted, path, option):
         if asked in names: return asked
         raise ValueError(f'{option} must name one of {shown} in {path}, got {asked!r}')
     found = [name for name in names if str(name).lower() in wanted]
+    found = [name for name in found if len(name) > 1] or found       # beside label, y is a number
     if len(found) > 1:
         raise ValueError(f'{option} must say which of {", ".join(found)} in {path} is meant')
     return found[0] if found else None
