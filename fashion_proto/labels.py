@@ -251,7 +251,7 @@ def label_issues(images, labels, *, n_neighbors=None, metric=None, n_jobs=-1):
     n_neighbors : int, optional
         How many neighbours are asked, from 1 to n - 1; by default 50, or all if there are fewer.
     metric : {'correlation', 'euclidean', 'cosine', 'manhattan'}, optional
-        What near means: by default the normalised correlation for images, Euclidean for vectors.
+        What near means: by default the normalised correlation for images, the cosine for vectors.
     n_jobs : int or None
         Threads, as in scikit-learn; -1 means one for each core.
 
@@ -290,5 +290,5 @@ def label_issues(images, labels, *, n_neighbors=None, metric=None, n_jobs=-1):
     images = _image_array('images', images)
     _, codes, classes = _several_labels(labels, len(images))
     metrics = ['correlation', 'euclidean', 'cosine', 'manhattan']
-    metric = _metric_for(images, metric, metrics, 'euclidean')
+    metric = _metric_for(images, metric, metrics, 'cosine')
     return _ranking(*_nearest(images, n_neighbors, metric, n_jobs), codes, classes)
