@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'near_duplicates', 'duplicate_groups', 'leaks', 'label_issues', 'read_images', 'read_sets']
 
-# %% ../nbs/09b_audit.ipynb #c0a63c78
+# %% ../nbs/09b_audit.ipynb #63f8ee63
 #| code-fold: true
 import os
 from collections import namedtuple
@@ -32,6 +32,7 @@ from .reading import ImageSet, _with_gaps, read_images, read_sets
 from .sets import (_vote_is_right, drift_test, noise_matrix, order_test, outliers,
                                 weak_groups)
 from .value import knn_shapley
+from tqdm.auto import tqdm
 
 # %% ../nbs/09b_audit.ipynb #e63464c5
 def _set_given(name, given):
@@ -289,48 +290,62 @@ def _counts_of_images(given, whole, strange, faults, drift, order):
             'unreadable': (skipped, n + skipped),
             **{name.replace(' ', '_'): (single.get(name, 0), n) for name in names}}
 
-# %% ../nbs/09b_audit.ipynb #7f30acfb
+# %% ../nbs/09b_audit.ipynb #eb9f67a2
 def _tested(given, neighbours):
     "The tests of drift and of order, where they apply."
     n, indices = len(given[0]), neighbours[1]
     drift = drift_test(indices, np.arange(len(indices)) < n) if len(given) == 2 else None
     return drift, None if given[0].files else order_test(indices[:n])
 
-def _audit(given, options, n_neighbors, judged):
-    "The audit of checked sets."
-    whole, n_jobs = _joined(given), options['n_jobs']
-    metric = _metric_for(whole.images, None, [], 'cosine')
+def _searched(whole, options, n_neighbors, step):
+    "The table of neighbours, the threshold as it was chosen, and the pairs of copies."
+    metric, n_jobs = _metric_for(whole.images, None, [], 'cosine'), options['n_jobs']
     shifts = _check_positions(whole.images, options['flips'], options['shifts'])
     neighbours = _nearest(whole.images, n_neighbors, metric, n_jobs)
-    nearest = neighbours[0][:, 0]
+    step('copies')
     if options['threshold'] is None:
-        options = {**options, 'threshold': _threshold_for(whole.images, nearest)}
+        options = {**options, 'threshold': _threshold_for(whole.images, neighbours[0][:, 0])}
     pairs = _pairs_within(whole.images, options['threshold'], metric, options['flips'], shifts,
                           n_jobs, neighbours)
-    by_label = _judged_by_labels(whole, neighbours, metric, n_jobs)
-    owners = np.zeros(len(whole.images), int)    # 0 where no label is known
-    owners[whole.known] = whole.codes + 1
-    strange = outliers(neighbours[0], owners)
-    content, classes = cache(partial(_content, given)), _classes_by_set(given, whole)
-    tables = pairs, by_label and by_label.issues, strange, _faults_of(given, whole, owners)
+    step('labels')
+    return neighbours, options, pairs, _judged_by_labels(whole, neighbours, metric, n_jobs)
+
+def _as_audit(given, whole, options, neighbours, by_label, tables, tests, judged, content):
+    "All tables, less what was judged, as an Audit."
     (pairs, issues, strange, faults), confirmed = judge(tables, content, judged)
-    leaked, tests = _leaks_across(given, whole, pairs, n_jobs), _tested(given, neighbours)
+    leaked = _leaks_across(given, whole, pairs, options['n_jobs'])
+    classes, sizes = _classes_by_set(given, whole), [len(part) for part in given]
     counts = {**_counts_of_copies(given, whole, pairs, leaked, _repeats(whole, content, judged)),
               **_counts_of_labels(whole, issues, by_label, classes),
               **_counts_of_images(given, whole, strange, faults, *tests),
               'confirmed': (confirmed if judged else None, len(whole.images))}
+    notes = [*(note for part in given for note in part.notes),
+             *notes_on(whole.images, options, len(given), len(whole.classes)),
+             f'Made with fashion_proto {__version__}.']
     return Audit(
-        title=title_of(whole.images, list(map(len, given)), len(whole.classes)), findings=as_findings(counts),
+        title=title_of(whole.images, sizes, len(whole.classes)), findings=as_findings(counts),
         near=_near_table(pairs, whole), pairs=pairs, groups=duplicate_groups(pairs), leaks=leaked,
         issues=issues, noise=by_label and by_label.noise, weak=by_label and by_label.weak,
-        values=by_label and by_label.values, strange=strange, faults=faults,
-        drift=tests[0], order=tests[1], classes=classes,
-        skipped=[item for part in given for item in part.skipped],
-        notes=[*(note for part in given for note in part.notes),
-               *notes_on(whole.images, options, len(given), len(whole.classes)),
-               f'Made with fashion_proto {__version__}.'], options=options, nearest=1 - nearest,
-        images=whole.images, labels=whole.labels, sets=whole.sets, rows=whole.rows,
-        files=whole.files, given=given, judged=judged, content=content)
+        values=by_label and by_label.values, strange=strange, faults=faults, drift=tests[0],
+        order=tests[1], classes=classes, skipped=[own for part in given for own in part.skipped],
+        notes=notes, options=options, nearest=1 - neighbours[0][:, 0], images=whole.images,
+        labels=whole.labels, sets=whole.sets, rows=whole.rows, files=whole.files, given=given,
+        judged=judged, content=content)
+
+def _audit(given, options, n_neighbors, judged):
+    "The audit of checked sets."
+    whole = _joined(given)
+    bar = tqdm(total=4, desc='neighbours', disable=None if len(whole.images) >= 20_000 else True)
+    def step(name): bar.update(), bar.set_description(name)
+    neighbours, options, pairs, by_label = _searched(whole, options, n_neighbors, step)
+    step('images by themselves')
+    owners = np.zeros(len(whole.images), int)    # 0 where no label is known
+    owners[whole.known] = whole.codes + 1
+    tables = (pairs, by_label and by_label.issues, outliers(neighbours[0], owners),
+              _faults_of(given, whole, owners))
+    tests, content = _tested(given, neighbours), cache(partial(_content, given))
+    step('done'), bar.close()
+    return _as_audit(given, whole, options, neighbours, by_label, tables, tests, judged, content)
 
 # %% ../nbs/09b_audit.ipynb #f23882ee
 def audit(train, test=None, *, threshold=None, flips=False, shifts=0, n_neighbors=None,
