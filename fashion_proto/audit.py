@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'near_duplicates', 'duplicate_groups', 'leaks', 'label_issues', 'read_images', 'read_sets']
 
-# %% ../nbs/09b_audit.ipynb #63f8ee63
+# %% ../nbs/09b_audit.ipynb #abde3f48
 #| code-fold: true
 import os
 from collections import namedtuple
@@ -32,7 +32,7 @@ from .reading import ImageSet, _with_gaps, read_images, read_sets
 from .sets import (_vote_is_right, drift_test, noise_matrix, order_test, outliers,
                                 weak_groups)
 from .value import knn_shapley
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # %% ../nbs/09b_audit.ipynb #e63464c5
 def _set_given(name, given):

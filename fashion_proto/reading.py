@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_images', 'ImageSet', 'read_sets']
 
-# %% ../nbs/02b_reading.ipynb #53056793
+# %% ../nbs/02b_reading.ipynb #6952e5ba
 #| code-fold: true
 import hashlib
 import os
@@ -23,7 +23,7 @@ from .core.sources import Arrays, brought_to, opened, picture_shape, sets_at
 from .data import LabelledImages
 from .faults import _measured
 from PIL import UnidentifiedImageError
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # %% ../nbs/02b_reading.ipynb #4b1b6fe0
 def _checked_size(size):

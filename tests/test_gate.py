@@ -213,9 +213,9 @@ def test_judging_in_the_browser_and_running_again(report, browser, tmp_path):
     page = browser.new_page(viewport={"width": 900, "height": 900})
     page.goto(report.as_uri())
     assert page.locator(".save").is_hidden()
-    first = page.locator("#audit-near figure[data-key]").first
+    first = page.locator("details:has(#audit-near) figure[data-key]").first
     first.get_by_role("button", name="is fine").click()
-    page.locator("#audit-labels figure[data-key]").first.get_by_role("button", name="wrong label").click()
+    page.locator("details:has(#audit-labels) figure[data-key]").first.get_by_role("button", name="wrong label").click()
     assert page.locator(".save").get_by_text("2 new judgements").is_visible() and "judged" in first.get_attribute("class")
     with page.expect_download() as got: page.get_by_role("button", name="Save reviewed.json").click()
     got.value.save_as(tmp_path / "reviewed.json")
@@ -225,7 +225,7 @@ def test_judging_in_the_browser_and_running_again(report, browser, tmp_path):
     assert found.findings["found"]["confirmed"] == 1
     found.save(tmp_path / "again.html")
     page.goto((tmp_path / "again.html").as_uri())                        # what is saved next holds the earlier ones, too
-    page.locator("#audit-near figure[data-key]").first.get_by_role("button", name="is a copy").click()
+    page.locator("details:has(#audit-near) figure[data-key]").first.get_by_role("button", name="is a copy").click()
     with page.expect_download() as got: page.get_by_role("button", name="Save reviewed.json").click()
     got.value.save_as(tmp_path / "more.json")
     assert len(read_reviewed(tmp_path / "more.json")) == 3

@@ -336,7 +336,7 @@ def first_screen(found, shown):
     items = ''.join(sentence(kind, row, shown) for kind, row in zip(table.index, table.itertuples()))
     return f'<p><strong>{verdict}</strong></p><ul class="findings">{items}</ul>{none}'
 
-# %% ../../nbs/core/report.ipynb #0552a4a8
+# %% ../../nbs/core/report.ipynb #f6cc9c75
 def sections(found):
     "The sections that apply, by name."
     parts = {'near': near_section(found)}
@@ -366,16 +366,18 @@ def worst(findings, section):
     return min(own, key=ORDER.index, default='none')
 
 def report(found, level=2):
-    "The report as part of a page, its title a heading of this level."
+    "The report as part of a page, its title a heading of this level; folded below level 1."
     parts, notes = sections(found), ''.join(f'<p>{html.escape(note)}</p>' for note in found.notes)
-    body = ''.join(f'<section data-severity="{worst(found.findings, name)}" id="audit-{name}">'
-                   f'<h{level + 1}>{SECTIONS[name][0]}</h{level + 1}>{part}</section>' for name, part in parts.items())
+    fold, head = '' if level > 1 else ' open', f'h{level + 1}'
+    body = ''.join(f'<section data-severity="{worst(found.findings, name)}"><details{fold}>'
+                   f'<summary id="audit-{name}"><{head}>{SECTIONS[name][0]}</{head}></summary>'
+                   f'{part}</details></section>' for name, part in parts.items())
     told = [{'kind': key[0], 'images': [*key[1]], **({'label': key[2]} if key[2] else {}),
              'judgement': judgement} for key, judgement in found.judged.items()]
     return (f'<div class="fashion-audit" data-judged="{html.escape(json.dumps(told))}">'
             f'<h{level} class="title">Audit of {html.escape(found.title)}</h{level}>{TOOLS}'
             f'{first_screen(found, parts)}{body}'
-            f'<h{level + 1}>How this was made</h{level + 1}>{notes}{SAVE}<script>{static("report.js")}</script></div>')
+            f'<{head}>How this was made</{head}>{notes}{SAVE}<script>{static("report.js")}</script></div>')
 
 def whole_page(found):
     "The report as a page of its own."

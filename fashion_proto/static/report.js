@@ -26,6 +26,10 @@
   }));
   words.addEventListener('input', filter);
 
+  // A link opens the section that it leads to
+  all('ul.findings a').forEach(link => link.addEventListener('click', () => {
+    root.querySelector(link.getAttribute('href')).closest('details').open = true; }));
+
   // A picture in large
   const dialog = root.querySelector('dialog'), large = dialog.querySelector('img');
   function enlarge(image) {
