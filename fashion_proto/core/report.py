@@ -266,7 +266,7 @@ def strange_section(found, most=18):
     return ('<p>The tenth neighbour of these is farther away than is usual in their class:</p>'
             + cards(found, [[i] for i in rows['row']], captions, keys=keys))
 
-# %% ../../nbs/core/report.ipynb #b3a2f2ff
+# %% ../../nbs/core/report.ipynb #cdd81f2a
 def fault_section(found, most=12):
     "The part of a report on faults of single images."
     parts = []
@@ -287,12 +287,11 @@ def fault_section(found, most=12):
 def set_section(found, most=30):
     "The part of a report on the sets as wholes."
     parts = []
-    for name, test, words in (
-            ('drift', found.drift, 'neighbours of an image are of its own set'),
-            ('order', found.order, 'is the distance of neighbours in the file, as a share of it')):
+    for test, words in ((found.drift, 'Drift: of the neighbours of an image {} are of its own set'),
+                        (found.order, 'Order: neighbours stand {} of the file apart')):
         if test is None: continue
-        parts.append(f'<p>{name.title()}: {test.found:.1%} {words}; by chance '
-                     f'{test.expected:.1%}. p = {test.p:.3g}.</p>')
+        parts.append(f'<p>{words.format(f"{test.found:.1%}")}, by chance {test.expected:.1%}; '
+                     f'p = {test.p:.3g}.</p>')
     if len(found.classes):
         table = found.classes.loc[found.classes.sum(axis=1).sort_values().index]
         more = f'; the {most} smallest' if len(table) > most else ''
