@@ -29,8 +29,10 @@ def _brightness(images, scale):
     low, high = scale
     shade = (images.astype(np.float32) - low) / ((high - low) or 1)
     if shade.ndim == 3: return shade, None
-    if shade.shape[3] == 3: return shade @ _LUMA.astype(np.float32), np.ptp(shade, axis=3)
-    return shade.mean(axis=3), None
+    if shade.shape[3] != 3: return shade.mean(axis=3), None
+    red, green, blue = (shade[..., channel] for channel in range(3))     # faster than by axis
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return shade @ _LUMA.astype(np.float32), spread
 
 # %% ../nbs/02a_faults.ipynb #f34c1f40
 def _sharpness(shade):

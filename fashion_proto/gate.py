@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['tables_of', 'read_reviewed']
 
-# %% ../nbs/09c_gate.ipynb #3959cdf4
+# %% ../nbs/09c_gate.ipynb #54897d9e
 #| code-fold: true
 import argparse
 import json
 import os
 import re
 import sys
+import traceback
 from collections import namedtuple
 from pathlib import Path
 
@@ -271,7 +272,7 @@ def _read_all(given):
         raise ValueError(f'{several} holds two sets already: name one of them, or leave out TEST')
     return [part for own in read for part in own]
 
-# %% ../nbs/09c_gate.ipynb #04f7fd27
+# %% ../nbs/09c_gate.ipynb #6b80d867
 def _run(given):
     "Audit what is `given`; whether no limit is broken."
     outs, rules = _outputs(given), _rules(','.join(given.fail_on))
@@ -297,4 +298,7 @@ def _main(arguments=None):
     try: passed = _run(given)
     except (OSError, TypeError, ValueError, ImportError, MemoryError) as error:
         parser.error(str(error) or type(error).__name__)
+    except Exception:                            # a fault of ours must not look like a finding
+        traceback.print_exc()
+        sys.exit(2)
     if not passed: sys.exit(1)

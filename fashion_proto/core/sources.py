@@ -43,7 +43,7 @@ def chosen(names, asked, wanted, path, option):
         raise ValueError(f'{option} must say which of {", ".join(found)} in {path} is meant')
     return found[0] if found else None
 
-# %% ../../nbs/core/sources.ipynb #108f45fc
+# %% ../../nbs/core/sources.ipynb #743b3cda
 TWO_SETS = [(('x_train', 'y_train'), ('x_test', 'y_test')),
             (('train_images', 'train_labels'), ('test_images', 'test_labels'))]
 
@@ -69,6 +69,7 @@ def read_numpy(path, images, labels):
     "The sets in a `.npy` or `.npz` file; a `.npy` file stays on disk until it is used."
     try:
         if path.suffix.lower() == '.npy':
+            if images: raise ValueError(f'images must be left out for {path}, got {images!r}')
             beside = None if labels is None else np.load(labels, allow_pickle=False)
             return [Arrays(np.load(path, mmap_mode='r', allow_pickle=False), beside)]
         with np.load(path, allow_pickle=False) as file:
