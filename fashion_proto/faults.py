@@ -103,7 +103,8 @@ def image_measures(images):
     the variance of the Laplacian.
     """
     images = as_array(images)
-    images = check_images('images', images.astype(float) if images.dtype == bool else images, ndim=3)
+    if images.dtype == bool: images = images.astype(float)       # not bytes of 0 and 1
+    images = check_images('images', images, ndim=3)
     if images.ndim > 4:
         raise ValueError('images must have shape (n, height, width) or (n, height, width, '
                          f'channels), got {images.shape}')

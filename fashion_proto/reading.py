@@ -78,7 +78,7 @@ def read_images(path, *, size=None, skip_unreadable=False):
     labels = check_labels(f'labels of {path}', labels, len(images))[0]
     return LabelledImages(images, labels, str(path), *files)
 
-# %% ../nbs/02b_reading.ipynb #88c799eb
+# %% ../nbs/02b_reading.ipynb #da758ea3
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageSet:
     """What was found in a file or folder, complete or not.
@@ -133,7 +133,8 @@ class ImageSet:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             return hashlib.sha256(data).hexdigest()
         image = np.ascontiguousarray(self.images[i])
-        return hashlib.sha256(f'{image.dtype.str}{image.shape}'.encode() + image.tobytes()).hexdigest()
+        about = f'{image.dtype.str}{image.shape}'.encode()
+        return hashlib.sha256(about + image.tobytes()).hexdigest()
 
 # %% ../nbs/02b_reading.ipynb #177489d9
 _KEPT, _SMALL, _LOOK = 128**2, (64, 64), 512

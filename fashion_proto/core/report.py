@@ -31,8 +31,8 @@ DARK = ('--text: #e6e6e6; --faint: #b4b4b4; --ground: #17191c; --line: #4b4e53; 
 
 STYLE = static('report.css').replace('LIGHT', LIGHT).replace('DARK', DARK)
 
-# %% ../../nbs/core/report.ipynb #8ef412b9
-COUNTS = 'pairs', 'of train and test', 'images', 'suspect labels', 'train', 'test', 'width', 'height'
+# %% ../../nbs/core/report.ipynb #4b1e2825
+COUNTS = 'pairs', 'of train and test', 'images', 'suspect labels', 'train', 'test'
 
 def html_table(table, decimals=4, index=False):
     "A table as part of a page."
