@@ -114,7 +114,7 @@ def unjudged(table, keys, judged):
     told = [judged.get(key) for key in keys()]
     return table[[judgement is None for judgement in told]], told.count('wrong')
 
-# %% ../../nbs/core/findings.ipynb #a563cbe0
+# %% ../../nbs/core/findings.ipynb #457a8551
 def judge(tables, content, judged):
     "The tables without what was judged, and how many findings were confirmed."
     pairs, issues, strange, faults = tables
@@ -122,7 +122,8 @@ def judge(tables, content, judged):
         return lambda: [key_of(kind, [content(i)], *label) for kind, i, *label
                         in zip(kinds, rows, *more)]
     def keys_of_pairs():
-        return [key_of('copies', map(content, ends)) for ends in zip(pairs['first'], pairs['second'])]
+        ends = zip(pairs['first'], pairs['second'])
+        return [key_of('copies', map(content, both)) for both in ends]
     split, confirmed = unjudged(pairs, keys_of_pairs, judged)
     sure = [confirmed]
     if issues is not None:

@@ -302,10 +302,10 @@ def set_section(found, most=30):
         parts.append(f'<p>{len(found.skipped):,} files could not be read:</p><ul>{listed}</ul>')
     return ''.join(parts)
 
-# %% ../../nbs/core/report.ipynb #3084271c
+# %% ../../nbs/core/report.ipynb #ca950326
 ORDER = ['high', 'medium', 'low', 'none']
-SECTIONS = {'near': ('Copies', 'duplicates exact_duplicates conflicts'), 'leaks': ('Leaks', 'leaks'),
-            'labels': ('Labels', 'labels confirmed'), 'noise': ('Classes confused', 'noise'),
+SECTIONS = {'near': ('Copies', 'duplicates exact_duplicates conflicts'),
+            'leaks': ('Leaks', 'leaks'), 'labels': ('Labels', 'labels confirmed'), 'noise': ('Classes confused', 'noise'),
             'weak': ('Weak groups', 'weak_groups'), 'value': ('What images are worth', ''),
             'strange': ('Outliers', 'outliers'), 'faults': ('Images by themselves', ''),
             'sets': ('The sets', 'missing_labels rare_classes drift order unreadable')}
@@ -332,10 +332,10 @@ def first_screen(found, shown):
     clean = found.findings.index[found.findings['found'] == 0]
     none = f'<p>Looked for and not found: {", ".join(clean).replace("_", " ")}.</p>' if len(clean) \
         else ''
-    items = ''.join(sentence(kind, row, shown) for kind, row in zip(table.index, table.itertuples()))
+    items = ''.join(sentence(row.Index, row, shown) for row in table.itertuples())
     return f'<p><strong>{verdict}</strong></p><ul class="findings">{items}</ul>{none}'
 
-# %% ../../nbs/core/report.ipynb #f6cc9c75
+# %% ../../nbs/core/report.ipynb #631c3da6
 def sections(found):
     "The sections that apply, by name."
     parts = {'near': near_section(found)}
@@ -376,7 +376,8 @@ def report(found, level=2):
     return (f'<div class="fashion-audit" data-judged="{html.escape(json.dumps(told))}">'
             f'<h{level} class="title">Audit of {html.escape(found.title)}</h{level}>{TOOLS}'
             f'{first_screen(found, parts)}{body}'
-            f'<{head}>How this was made</{head}>{notes}{SAVE}<script>{static("report.js")}</script></div>')
+            f'<{head}>How this was made</{head}>{notes}{SAVE}'
+            f'<script>{static("report.js")}</script></div>')
 
 def whole_page(found):
     "The report as a page of its own."
@@ -384,4 +385,5 @@ def whole_page(found):
     return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
             f'<title>Audit of {html.escape(found.title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<style>{ground}{STYLE}</style></head><body><main>{report(found, 1)}</main></body></html>')
+            f'<style>{ground}{STYLE}</style></head><body><main>{report(found, 1)}</main>'
+            '</body></html>')
