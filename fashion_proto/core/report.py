@@ -302,12 +302,13 @@ def set_section(found, most=30):
         parts.append(f'<p>{len(found.skipped):,} files could not be read:</p><ul>{listed}</ul>')
     return ''.join(parts)
 
-# %% ../../nbs/core/report.ipynb #ca950326
+# %% ../../nbs/core/report.ipynb #0767939d
 ORDER = ['high', 'medium', 'low', 'none']
 SECTIONS = {'near': ('Copies', 'duplicates exact_duplicates conflicts'),
-            'leaks': ('Leaks', 'leaks'), 'labels': ('Labels', 'labels confirmed'), 'noise': ('Classes confused', 'noise'),
-            'weak': ('Weak groups', 'weak_groups'), 'value': ('What images are worth', ''),
-            'strange': ('Outliers', 'outliers'), 'faults': ('Images by themselves', ''),
+            'leaks': ('Leaks', 'leaks'), 'labels': ('Labels', 'labels confirmed'),
+            'noise': ('Classes confused', 'noise'), 'weak': ('Weak groups', 'weak_groups'),
+            'value': ('What images are worth', ''), 'strange': ('Outliers', 'outliers'),
+            'faults': ('Images by themselves', ''),
             'sets': ('The sets', 'missing_labels rare_classes drift order unreadable')}
 
 def section_of(kind):
