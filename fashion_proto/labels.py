@@ -16,7 +16,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from .averages import AveragePrototypes
-from .copies import _image_array, _metric_for, _patterns, near_duplicates
+from .copies import (_image_array, _many_copies, _metric_for, _patterns,
+                                  near_duplicates)
 from .core.checks import blas_at_most, blocks, check_labels, check_n_neighbors
 from .data import LabelledImages
 from .knn import KNN, _shares
@@ -225,12 +226,27 @@ def _ranking(distances, indices, codes, classes):
     return table.iloc[np.argsort(-doubt, kind='stable')].rename_axis('row')
 
 # %% ../nbs/09a_labels.ipynb #e450a4d7
+def _beyond_reach(images, k, metric):
+    "Copies that no list of `k` neighbours can hold, and for each an earlier one with its list."
+    many = [(others[k:], others[k - 1]) for _, others in _many_copies(images, metric)
+            if len(others) > k]
+    empty = np.zeros(0, int)
+    return (np.concatenate([empty, *(rest for rest, _ in many)]),
+            np.concatenate([empty, *(np.full(len(rest), last) for rest, last in many)]))
+
 def _nearest(images, n_neighbors, metric, n_jobs):
     "Distances and rows of the nearest images of each but itself, by default 50 or all there are."
     n = len(images) - 1
     k = min(50, n) if n_neighbors is None else check_n_neighbors(n_neighbors, n)
     search = KNN(k, metric='cosine' if metric == 'correlation' else metric, n_jobs=n_jobs)
-    return search.fit(_patterns(images, metric), np.zeros(len(images), np.int8)).kneighbors()
+    left_out, like = _beyond_reach(images, k, metric)
+    kept = np.setdiff1d(np.arange(n + 1), left_out)
+    some = images if len(kept) > n else images[kept]
+    found = search.fit(_patterns(some, metric), np.zeros(len(some), np.int8)).kneighbors()
+    distances, indices = np.empty((n + 1, k)), np.empty((n + 1, k), int)
+    distances[kept], indices[kept] = found[0], kept[found[1]]
+    distances[left_out], indices[left_out] = distances[like], indices[like]
+    return distances, indices
 
 def _several_labels(labels, n):
     "What `check_labels` gives, if there is another class to suggest."
@@ -251,7 +267,8 @@ def label_issues(images, labels, *, n_neighbors=None, metric=None, n_jobs=-1):
     n_neighbors : int, optional
         How many neighbours are asked, from 1 to n - 1; by default 50, or all if there are fewer.
     metric : {'correlation', 'euclidean', 'cosine', 'manhattan'}, optional
-        What near means: by default the normalised correlation for images, the cosine for vectors.
+        What near means: by default the normalised correlation for images, Euclidean for vectors;
+        `audit` judges vectors by the cosine, as it compares them.
     n_jobs : int or None
         Threads, as in scikit-learn; -1 means one for each core.
 
@@ -290,5 +307,5 @@ def label_issues(images, labels, *, n_neighbors=None, metric=None, n_jobs=-1):
     images = _image_array('images', images)
     _, codes, classes = _several_labels(labels, len(images))
     metrics = ['correlation', 'euclidean', 'cosine', 'manhattan']
-    metric = _metric_for(images, metric, metrics, 'cosine')
+    metric = _metric_for(images, metric, metrics, 'euclidean')
     return _ranking(*_nearest(images, n_neighbors, metric, n_jobs), codes, classes)

@@ -177,6 +177,18 @@ def test_one_table_gives_the_pairs_of_the_search(fashion):
             assert _pairs_within(images, threshold, "correlation", False, 0, 1, near).equals(near_duplicates(images, threshold=threshold))
 
 
+@pytest.mark.parametrize("k", [3, 50, 110, 500])
+@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
+def test_lists_among_many_copies_are_those_of_the_search(fashion, k, metric):
+    from fashion_proto.copies import _patterns
+    from fashion_proto.knn import KNN
+    from fashion_proto.labels import _nearest
+    images = fashion[0].images
+    images = np.concatenate([images[:400], np.repeat(images[:1], 300, axis=0), np.repeat(images[1:2], 120, axis=0), images[:1] // 2 + 5])[np.random.default_rng(0).permutation(821)]
+    plain = KNN(k, metric="cosine" if metric == "correlation" else metric).fit(_patterns(images, metric), np.zeros(821)).kneighbors()
+    for ours, theirs in zip(_nearest(images, k, metric, -1), plain): assert np.array_equal(ours, theirs)
+
+
 def test_audit_takes_paths_and_sets(pair, found):
     assert audit(read_sets(pair[0])[0], pair[1]).findings.equals(found.findings)
     tables = tables_of(found)
@@ -276,6 +288,8 @@ def test_measured_results_are_what_the_issue_asks_for():
     for told in faults["files"].values():
         assert min(kind["recall"] for kind in told["ours"]["kinds"].values()) >= 0.9
     assert set(faults["vectors"]) == {"images", "ours", "datalab"}
+    scale = json.loads((ROOT / "bench/results/audit_scale.json").read_text())["cases"]
+    assert scale["Fashion-MNIST"]["seconds"] < 60 and all(told["report_MB"] < 10 and told["peak_MB"] < 4000 for told in scale.values())
 
 
 def test_main_is_where_it_was():
