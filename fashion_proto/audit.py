@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'near_duplicates', 'duplicate_groups', 'leaks', 'label_issues', 'read_images', 'read_sets']
 
-# %% ../nbs/09b_audit.ipynb #abde3f48
+# %% ../nbs/09b_audit.ipynb #1f8d9b6e
 #| code-fold: true
 import os
 from collections import namedtuple
@@ -19,8 +19,8 @@ from . import __version__
 from .copies import (_check_positions, _image_array, _metric_for, _pairs_within,
                                   duplicate_groups, near_duplicates)
 from .core.checks import check_labels, check_number, moved_names
-from .core.findings import (as_findings, in_words, judge, key_of, notes_on,
-                                         title_of)
+from .core.findings import (as_findings, as_text, in_words, judge, key_of,
+                                         notes_on, title_of)
 from .core.report import STYLE, report, whole_page
 from .core.storage import replaced
 from .data import LabelledImages
@@ -158,7 +158,7 @@ def _content(given, i):
         if i < len(part): return part.content(i)
         i -= len(part)
 
-# %% ../nbs/09b_audit.ipynb #5de5ff80
+# %% ../nbs/09b_audit.ipynb #7718159f
 @dataclass(repr=False, eq=False)
 class Audit:
     """What `audit` found; in Jupyter it shows itself as a report.
@@ -218,10 +218,7 @@ class Audit:
     judged: dict
     content: object
 
-    def __repr__(self):
-        table = self.findings.query('found > 0')[['found', 'share', 'severity', 'what']]
-        shown = table.to_string(formatters={'share': '{:.2%}'.format})
-        return f'Audit of {self.title}\n{shown if len(table) else "Nothing was found."}'
+    def __repr__(self): return f'Audit of {self.title}\n{as_text(self.findings)}'
 
     def _repr_html_(self): return f'<style>{STYLE}</style>{report(self)}'
 

@@ -272,7 +272,7 @@ def _read_all(given):
         raise ValueError(f'{several} holds two sets already: name one of them, or leave out TEST')
     return [part for own in read for part in own]
 
-# %% ../nbs/09c_gate.ipynb #6b80d867
+# %% ../nbs/09c_gate.ipynb #2985bb9b
 def _run(given):
     "Audit what is `given`; whether no limit is broken."
     outs, rules = _outputs(given), _rules(','.join(given.fail_on))
@@ -285,8 +285,8 @@ def _run(given):
     for rule, value, broken in judged:
         value = f'{value:.2f}%' if rule.percent else value
         print(f'{"FAILED" if broken else "passed"}  {rule.text}: {value}')
-    for name, path in outs.items():
-        print(f'{"The report is" if name == "out" else f"The {name} is"} in {path}')
+    for name in outs:
+        print(f'The {"report" if name == "out" else name} is in {getattr(given, name)}')
     return not any(broken for *_, broken in judged)
 
 def _main(arguments=None):

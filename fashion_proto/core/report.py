@@ -336,7 +336,7 @@ def first_screen(found, shown):
     items = ''.join(sentence(row.Index, row, shown) for row in table.itertuples())
     return f'<p><strong>{verdict}</strong></p><ul class="findings">{items}</ul>{none}'
 
-# %% ../../nbs/core/report.ipynb #631c3da6
+# %% ../../nbs/core/report.ipynb #25261d20
 def sections(found):
     "The sections that apply, by name."
     parts = {'near': near_section(found)}
@@ -357,7 +357,7 @@ TOOLS = ('<div class="tools filter" role="group" aria-label="What is shown">'
          '</div>')
 SAVE = ('<div class="tools save" hidden><span role="status"></span>'
         '<button type="button">Save reviewed.json</button></div>'
-        '<dialog aria-label="A picture in large"><img alt=""><p></p>'
+        '<dialog aria-label="A picture in large"><p></p>'
         '<form method="dialog"><button>Close</button></form></dialog>')
 
 def worst(findings, section):

@@ -31,10 +31,11 @@
     root.querySelector(link.getAttribute('href')).closest('details').open = true; }));
 
   // A picture in large
-  const dialog = root.querySelector('dialog'), large = dialog.querySelector('img');
+  const dialog = root.querySelector('dialog'), large = document.createElement('img');
   function enlarge(image) {
     large.src = image.src; large.alt = image.alt;
     large.className = `${image.closest('.ink') ? 'ink' : ''} ${image.closest('.photos') ? 'photo' : ''}`.trim();
+    dialog.prepend(large);
     dialog.querySelector('p').textContent = image.alt;
     dialog.showModal();
   }
