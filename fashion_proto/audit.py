@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'near_duplicates', 'duplicate_groups', 'leaks', 'label_issues', 'read_images', 'read_sets']
 
-# %% ../nbs/09b_audit.ipynb #1f8d9b6e
+# %% ../nbs/09b_audit.ipynb #e8d22e1e
 #| code-fold: true
 import os
 from collections import namedtuple
@@ -20,7 +20,7 @@ from .copies import (_check_positions, _image_array, _metric_for, _pairs_within,
                                   duplicate_groups, near_duplicates)
 from .core.checks import check_labels, check_number, moved_names
 from .core.findings import (as_findings, as_text, in_words, judge, key_of,
-                                         notes_on, title_of)
+                                         notes_on, rare, title_of)
 from .core.report import STYLE, report, whole_page
 from .core.storage import replaced
 from .data import LabelledImages
@@ -131,7 +131,7 @@ def _judged_by_labels(whole, neighbours, metric, n_jobs):
                    weak.assign(centre=known[weak['centre'].astype(int)],
                                members=[known[own] for own in weak['members']]), values)
 
-# %% ../nbs/09b_audit.ipynb #3c42172f
+# %% ../nbs/09b_audit.ipynb #802fb2fd
 def _faults_of(given, whole, owners):
     "The faults of single images, by row of all; none for vectors."
     if whole.images.ndim < 3: return pd.DataFrame(columns=['row', 'fault', 'measure', 'value'])
@@ -145,11 +145,6 @@ def _classes_by_set(given, whole):
     counts = pd.crosstab(whole.classes[whole.codes], whole.sets[whole.known])
     counts = counts.reindex(index=names, columns=['train', 'test'][:len(given)], fill_value=0)
     return counts.rename_axis(index='class', columns=None)
-
-def _rare(counts):
-    "The classes that have fewer than ten images to learn from, or a tenth of an even share."
-    even = counts['train'].sum() / max(len(counts), 1)
-    return counts[(counts['train'] < 10) | (counts['train'] < 0.1 * even)]
 
 # %% ../nbs/09b_audit.ipynb #645719fa
 def _content(given, i):
@@ -244,13 +239,12 @@ class Audit:
         with replaced(path) as file:
             file.write(whole_page(self).encode('utf-8', 'backslashreplace'))
 
-# %% ../nbs/09b_audit.ipynb #3f80f2f2
+# %% ../nbs/09b_audit.ipynb #f7e01cd2
 def _repeats(whole, content, judged):
-    "How many images equal an earlier one, but for what was judged."
+    "Groups of equal images, but for what was judged."
     groups = find_duplicates(whole.images)
-    if judged:
-        groups = [own for own in groups if key_of('copies', [content(own[0])] * 2) not in judged]
-    return sum(len(own) - 1 for own in groups)
+    return [own for own in groups if not judged
+            or key_of('copies', [content(own[0])] * 2) not in judged]
 
 def _counts_of_copies(given, whole, pairs, leaked, repeats):
     "How many copies there are, of how many images."
@@ -258,11 +252,14 @@ def _counts_of_copies(given, whole, pairs, leaked, repeats):
     within = pairs[whole.sets[ends[0]] == whole.sets[ends[1]]]
     known = np.isin(np.arange(n), whole.known)
     both = known[ends[0]] & known[ends[1]]
+    alone = ~np.isin([own[0] for own in repeats], pairs[['first', 'second']])    # blank: no pairs
+    more = sum((np.unique(whole.sets[own], return_counts=True)[1] - 1).sum()
+               for own, is_alone in zip(repeats, alone) if is_alone)
     differ = (both & (labels[ends[0]] != labels[ends[1]])).sum() if len(whole.known) else None
     return {'leaks': (None if leaked is None else len(leaked.images), len(given[-1])),
             'conflicts': (differ, len(pairs)),
-            'duplicates': (sum(len(own) - 1 for own in duplicate_groups(within)), n),
-            'exact_duplicates': (repeats, n)}
+            'duplicates': (more + sum(len(own) - 1 for own in duplicate_groups(within)), n),
+            'exact_duplicates': (sum(len(own) - 1 for own in repeats), n)}
 
 def _counts_of_labels(whole, issues, judged, classes):
     "How many labels are in doubt or missing, of how many images."
@@ -274,7 +271,7 @@ def _counts_of_labels(whole, issues, judged, classes):
                 'noise': (other['images'].sum(), noise['images'].sum()),
                 'weak_groups': (sum(map(len, judged.weak['members'])), n)}
     return {**told, 'missing_labels': (n - len(whole.known), n),
-            'rare_classes': (len(_rare(classes)) if len(classes) else None, len(classes))}
+            'rare_classes': (len(rare(classes)) if len(classes) else None, len(classes))}
 
 def _counts_of_images(given, whole, strange, faults, drift, order):
     "How many images are faulty by themselves or as a set, of how many."

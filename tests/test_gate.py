@@ -154,6 +154,12 @@ def test_unlabelled_and_partly_labelled(fashion):
     assert one.issues is None and len(one.pairs) >= 2
 
 
+def test_blank_copies_are_duplicates_too(fashion):
+    images = np.concatenate([fashion[0].images[:100], np.zeros((5, 28, 28), np.uint8), fashion[0].images[:1]])
+    counts = audit(images, np.zeros((2, 28, 28), np.uint8)).findings["found"]
+    assert counts["duplicates"] == 4 + 1 + 1 and counts["exact_duplicates"] == 7 and counts["blank"] == 7
+
+
 def test_threshold_for_vectors_is_chosen():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(400, 64))
