@@ -152,6 +152,9 @@ def copy_book(folder):
     shutil.copytree(
         cfg.config_path / "bench/results", folder.parent / "bench/results", dirs_exist_ok=True
     )
+    for kept in (cfg.nbs_path / "results").glob("*"):  # what a newer version has brought
+        if not (folder / "results" / kept.name).exists():
+            shutil.copy(kept, folder / "results")
 
 
 @functools.cache
