@@ -341,7 +341,7 @@ def _audit(given, options, n_neighbors, judged):
     step('done'), bar.close()
     return _as_audit(given, whole, options, neighbours, by_label, tables, tests, judged, content)
 
-# %% ../nbs/09b_audit.ipynb #f23882ee
+# %% ../nbs/09b_audit.ipynb #d7af6eb5
 def audit(train, test=None, *, threshold=None, flips=False, shifts=0, n_neighbors=None,
           n_jobs=-1, judged=None):
     """Look for copies, leaks, wrong labels and other faults in images or vectors.
@@ -350,7 +350,8 @@ def audit(train, test=None, *, threshold=None, flips=False, shifts=0, n_neighbor
     ----------
     train, test : LabelledImages, ImageSet, array-like or path
         Anything with `images` and `labels`, of which some may be missing; images or vectors
-        without labels; or a path, read by `read_sets`. `test` may be left out.
+        without labels, shape (n, height, width), (n, height, width, channels) or (n, n_features)
+        of any numeric dtype; or a path, read by `read_sets`. `test` may be left out.
     threshold : float, optional
         The least similarity of copies, above 0 and at most 1. By default 0.98 for images; for
         vectors chosen from how near nearest neighbours are, and at least 0.95.

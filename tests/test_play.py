@@ -117,13 +117,14 @@ def test_sandbox_ties_go_to_the_nearest(at):
 
 
 def test_a_stroke_is_answered_at_once(at):
-    "A stroke takes under 50 ms, with all training images of the page there; the quickest tenth of 30, since the machine may be busy."
+    "The median over 30 strokes stays under 50 ms, with all training images of the page there; the best of five rounds, since the machine may be busy."
     page = at("sandbox.html")
     page.evaluate("sandbox.load()")
     page.wait_for_function("sandbox.train.n > 0")
-    spent = page.evaluate("""() => Array.from({ length: 30 }, (_, j) => { sandbox.stroke(4 + j % 20, 4, 6, 24 - j % 15); const start = performance.now(); sandbox.tell(); return performance.now() - start; })""")
+    rounds = [page.evaluate("""() => Array.from({ length: 30 }, (_, j) => { sandbox.stroke(4 + j % 20, 4, 6, 24 - j % 15); const start = performance.now(); sandbox.tell(); return performance.now() - start; })""") for _ in range(5)]
+    spent = min(rounds, key=np.median)
     print(f"median {np.median(spent):.1f} ms, worst {max(spent):.1f} ms")
-    assert np.quantile(spent, 0.1) < 50
+    assert np.median(spent) < 50
 
 
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (360, "dark")])
@@ -158,15 +159,14 @@ def test_sandbox_by_mouse_touch_and_keyboard(at, width, scheme):
 
 
 def test_map_moves_smoothly(at):
-    "Frames while the whole map of 10 000 images is dragged and zoomed; the quicker quarter, since the machine may be busy."
+    "Frames while the whole map of 10 000 images is dragged and zoomed; the best of three tries, since the machine may be busy."
     page = at("mistakes.html#map")
     page.wait_for_function("explorer.map.k > 0")
     count = """async near => { const { map } = explorer; map.zoom(near ? 12 : 1); await new Promise(r => setTimeout(r, 1500));
         const times = []; let last = performance.now();
         for (let j = 0; j < 60; j++) { map.pan(j % 2 ? 9 : -8, 3); await new Promise(requestAnimationFrame); const now = performance.now(); times.push(now - last); last = now; }
         return times; }"""
-    far, near = page.evaluate(count, False), page.evaluate(count, True)
-    rates = [1000 / np.quantile(times, 0.25) for times in (far, near)]
+    rates = [max(1000 / np.median(page.evaluate(count, near)) for _ in range(3)) for near in (False, True)]
     print("frames a second, far and near:", np.round(rates))
     assert min(rates) >= 30 and page.evaluate("explorer.map.thumbnails")
 
