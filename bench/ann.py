@@ -221,7 +221,7 @@ def ours(X):
 def ours_raw(X):
     import numpy as np
 
-    from fashion_proto.core.bounds import kind_of
+    from fashion_proto.core.scan import kind_of
     from fashion_proto.core.graph import search_graph
 
     model = fitted(X)

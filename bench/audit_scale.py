@@ -1,5 +1,5 @@
 """How long a whole audit takes and how much memory it needs, each in a process of its own:
-Fashion-MNIST; 20 000 vectors in 1000 classes; 50 000 embeddings of 768 numbers; 8000
+Fashion-MNIST; 20 000 vectors in 1000 classes; 50 000 and 200 000 embeddings of 768 numbers; 8000
 photographs of 1000 x 1000 pixels; and 5000 copies of one picture.
 
 Makes its own data, but for Fashion-MNIST; the photographs are pieces of the two that come with
@@ -68,6 +68,7 @@ CASES = {
     "Fashion-MNIST": fashion,
     "20 000 vectors in 1000 classes": lambda: mixture(20_000, 64),
     "50 000 embeddings of 768": lambda: mixture(50_000, 768, spread=1.5),
+    "200 000 embeddings of 768": lambda: mixture(200_000, 768, spread=1.5),
     "8000 photographs of 1000 x 1000": photographs,
     "3000 garments and 5000 copies of one": copies,
 }

@@ -16,6 +16,7 @@ from .core.checks import (blas_at_most, blocks, check_choice, check_n_neighbors,
 from .core.estimators import GraphOfNeighbours, ImageClassifier, graph_of
 from .core.products import (check_metric, is_direct, native_rows, search,
                                          search_within)
+from .core.scan import FlatSearch
 from .core.storage import check_stored, load_arrays, save_arrays, storable
 from .look import show_neighbours
 
@@ -229,7 +230,8 @@ class KNN(Votes):
         X, self._label_codes = self._training_rows(X, y)
         check_n_neighbors(self.n_neighbors, len(X))
         self.n_samples_fit_, self._points = len(X), native_rows(X)
-        self._by_bounds = exact_search_if_it_helps(self._points, self.metric, threads)
+        self._flat = None if is_direct(self.metric) else FlatSearch(self._points, self.metric)
+        self._by_bounds = exact_search_if_it_helps(self._points, self.metric, threads, self._flat)
         self.search_ = 'bound' if self._by_bounds else 'product'
         if is_direct(self.metric): self.search_ = 'direct'
         return self
@@ -258,10 +260,9 @@ class KNN(Votes):
         k = check_n_neighbors(k, self.n_samples_fit_ - own)
         if self._bounds_serve() and k <= 256:
             distances, indices, _ = self._by_bounds.nearest(queries, k + own, threads)
-        else:
-            with blas_at_most(threads):
-                distances, indices = search(queries, self._points, k + own, self.metric,
-                                            self._centre())
+        elif is_direct(self.metric):
+            distances, indices = search(queries, self._points, k + own, self.metric, 0.)
+        else: distances, indices = self._all_points().nearest(queries, k + own, threads)
         if own:
             others = indices != np.arange(len(queries))[:, None]
             others[others.all(axis=1), -1] = False       # many equal images come before this one
@@ -290,7 +291,8 @@ class KNN(Votes):
         if self._bounds_serve(): found = self._by_bounds.within(queries, radius, threads)
         else:
             with blas_at_most(threads):
-                found = search_within(queries, self._points, radius, self.metric, self._centre())
+                centre = 0. if is_direct(self.metric) else self._all_points().centre
+                found = search_within(queries, self._points, radius, self.metric, centre)
         distances, indices = np.empty((2, len(queries)), dtype=object)
         for i, (far, at) in enumerate(found):
             distances[i], indices[i] = (far[at != i], at[at != i]) if own else (far, at)
@@ -368,7 +370,7 @@ class KNN(Votes):
         self.n_samples_fit_, self.n_features_in_ = points.shape
         self.image_shape_, self.search_ = shape, about['search']
         if features: self.feature_names_in_ = np.array(features, dtype=object)
-        self._by_bounds = None
+        self._by_bounds = self._flat = None
         if about['engine']:
             self._by_bounds = search_from_arrays(arrays, self._points, about['engine'])
 
@@ -390,8 +392,8 @@ class KNN(Votes):
         "Whether there is a search by bounds, for the metric of `fit`."
         return self._by_bounds is not None and self._by_bounds.metric == self.metric
 
-    def _centre(self):
-        "A point amid the training images, from which products are computed."
-        if self.metric == 'cosine': return 0.
-        with np.errstate(over='ignore', invalid='ignore'):
-            return self._points.mean(axis=0, dtype=np.float64)
+    def _all_points(self):
+        "The search that looks at all points, prepared anew after `load` or for another metric."
+        if self._flat is None or self._flat.metric != self.metric:
+            self._flat = FlatSearch(self._points, self.metric)
+        return self._flat

@@ -46,7 +46,7 @@ def test_package_needs_no_tool_of_the_book():
     assert not re.search(r"^\s*(import|from) (nbdev|fastcore|pytest|IPython|playwright)", code, re.M)
 
 
-PARTS = ("checks estimators storage files sources fast_csv fetch products sketches bounds graph engines "
+PARTS = ("checks estimators storage files sources fast_csv fetch products sketches scan bounds graph engines "
          "patch_loops scatter findings report pages").split()
 PACKAGE = [p for p in sorted((ROOT / "fashion_proto").rglob("*.py")) if p.name not in ("_modidx.py", "__init__.py")]
 

@@ -14,7 +14,7 @@ import tempfile
 import weakref
 
 import numpy as np
-from .bounds import kind_of
+from .scan import kind_of
 from .checks import blocks, spread, threads_of_openmp
 from .graph import fit_encoder, rank_all, search_graph, shorten
 from .products import frozen

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from sklearn.utils.extmath import randomized_svd
-from .bounds import distance, insert_sorted
+from .scan import distance, insert_sorted
 from .checks import blocks, compiled
 from .products import frozen, native_rows
 
