@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from .core.checks import (
-    check_choice, check_flag, check_n_neighbors, check_number, moved_names, n_threads)
+from .core.checks import (check_choice, check_flag, check_n_neighbors, check_number,
+                                       moved_names, n_threads)
 from .core.engines import ENGINES, check_installed, installed
 from .core.graph import searchable
-from .core.products import frozen
+from .core.products import frozen, rank_by_cosine, unit_rows
 from .core.storage import load_arrays, save_arrays, storable
 from .knn import KNN, Votes
 from .trees import recall_at_k
@@ -78,19 +78,25 @@ def _still_reaches(engine, points, rows, exact, effort, target, threads):
 def _tune(ann, points, label_codes, seed):
     "Build the index of an `ANN` and set its effort. Gives the reason why, if that fails."
     k, n, target = ann.n_neighbors, len(points), ann.target_recall
-    threads, n_held = n_threads(ann.n_jobs), min(1000, n // 5)
+    threads, n_held = n_threads(ann.n_jobs), min(max(1000, int(4 / (1 - target))), n // 5)
+    if _surely(np.ones(n_held)) < target: return 'there are too few images to prove that recall'
     order = np.random.default_rng(seed).permutation(n)
     base, held = order[:-n_held], order[-n_held:]
     engine = ENGINES[ann.engine](points, order, seed, 1 if ann.deterministic else threads)
     engine.grow(n - n_held)
     knn = KNN(k, n_jobs=ann.n_jobs).fit(points[base], label_codes[base])
+    knn.kneighbors(points[held[:9]])             # compiles
+    start = perf_counter()
     exact, _ = knn.kneighbors(points[held])
+    exact_s = perf_counter() - start
     trials = _try_efforts(engine, frozen(points[held]), exact, target, threads, n)
     rows = [(t.effort, t.recalls.mean(), t.surely, 1e6 * t.seconds * threads / n_held)
             for t in trials]
     ann.curve_ = pd.DataFrame(rows, columns=[engine.effort, 'recall', 'low', 'microseconds'])
     chosen = _least_sure(trials, target)
     if chosen is None: return f'{ann.engine} did not surely reach the target'
+    if target > 0.99 and chosen.seconds > 1.25 * exact_s:
+        return f'it is {chosen.seconds / exact_s:.1f} times as fast as {ann.engine} at that recall'
     engine.grow(n)
     rows = np.append(held, base[:n_held])
     others = knn.kneighbors(points[base[:n_held]], k + 1)[0][:, 1:]
@@ -108,20 +114,12 @@ def engines():
     Returns
     -------
     DataFrame
-        A row for each engine, with the columns `installed` (bool), `install` (a command) and
-        `what`.
+        A row for each engine: `installed` (bool), `install` (a command) and `what`.
     """
     rows = {name: (installed(name), e.install, e.what) for name, e in ENGINES.items()}
     rows['exact'] = True, '', 'the exact search of KNN'
     return pd.DataFrame.from_dict(rows, 'index', columns=['installed', 'install', 'what'])
 
-class _Exact:
-    "The exact search, prepared when it is first needed."
-    def __init__(self, points, labels): self.points, self.labels, self.knn = points, labels, None
-
-    def find(self, queries, k):
-        if self.knn is None: self.knn = KNN(1).fit(self.points, self.labels)
-        return self.knn.kneighbors(queries, k)
 
 # %% ../nbs/08a_ann.ipynb #d23cf465
 def _draw_tradeoff(ax, curve, setting, target):
@@ -142,32 +140,29 @@ def _state_of(ann):
     "What `save` writes of an `ANN`: a dict for JSON, and arrays."
     (classes, were_objects), parameters = storable(ann.classes_), ann.get_params()
     if not isinstance(ann.random_state, numbers.Integral): parameters['random_state'] = None
-    kept = ['n_features_in_', 'n_samples_fit_', 'image_shape_', 'setting_', 'recall_',
-            '_effort', '_tuned_for']
-    about = {'metric': 'euclidean', 'parameters': parameters,
-             'state': {name: getattr(ann, name) for name in kept},
-             'curve': ann.curve_.to_dict('list'), 'objects': were_objects,
-             'feature_names': list(getattr(ann, 'feature_names_in_', []))}
-    arrays = {'points': ann._points, 'labels': ann._label_codes, 'classes': classes,
-              'recalls': ann.recalls_}
+    kept = 'n_features_in_ n_samples_fit_ image_shape_ setting_ recall_ _effort _tuned_for'.split()
+    metric = {'metric': ann._exact.metric}
+    about = metric | {'parameters': parameters | metric,
+                      'state': {name: getattr(ann, name) for name in kept},
+                      'curve': ann.curve_.to_dict('list'), 'objects': were_objects,
+                      'feature_names': list(getattr(ann, 'feature_names_in_', []))}
     own = ann._engine.arrays() if ann._engine else {}
-    arrays |= {f'engine_{name}': array for name, array in own.items()}
+    arrays = {f'engine_{name}': array for name, array in own.items()}
+    arrays |= dict(points=ann._points, labels=ann._label_codes, classes=classes, recalls=ann.recalls_)
     return json.loads(json.dumps(about, default=lambda value: value.item())), arrays
 
 def _restored(ann, about, arrays):
     "The `ann`, become the one whose state this was."
-    if about['metric'] != 'euclidean':
-        raise ValueError(f'its metric is {about["metric"]!r}, and only euclidean is supported')
+    own = {'euclidean', 'cosine'} & {about['parameters']['metric']}
+    check_choice('its metric', about['metric'], own)
     ann.set_params(**about['parameters'])
     for name, value in about['state'].items(): setattr(ann, name, value)
     ann.image_shape_, ann.curve_ = tuple(ann.image_shape_), pd.DataFrame(about['curve'])
-    if about['feature_names']:
-        ann.feature_names_in_ = np.array(about['feature_names'], dtype=object)
-    ann._points = frozen(arrays['points'])
-    ann._label_codes = np.array(arrays['labels'])
+    if names := about['feature_names']: ann.feature_names_in_ = np.array(names, dtype=object)
+    ann._points, ann._label_codes = frozen(arrays['points']), np.array(arrays['labels'])
     ann.recalls_, ann.classes_ = np.array(arrays['recalls']), np.array(arrays['classes'])
     if about['objects']: ann.classes_ = ann.classes_.astype(object)
-    ann._exact, n = _Exact(ann._points, ann._label_codes), ann.n_samples_fit_
+    ann._exact, n = KNN(1, metric=about['metric']), ann.n_samples_fit_
     if not (ann._points.dtype in (np.uint8, np.float32, np.float64)
             and ann._points.shape == (n, ann.n_features_in_)
             and ann._label_codes.shape == (n,) and 0 <= ann._label_codes.min()
@@ -178,7 +173,7 @@ def _restored(ann, about, arrays):
         if min(ann._effort, ann._tuned_for) < 1: raise ValueError('it has no effort')
         if ann.engine != 'faiss': check_installed(ann.engine)      # faiss only builds
         own = {name[7:]: a for name, a in arrays.items() if name.startswith('engine_')}
-        ann._engine = ENGINES[ann.setting_['engine']].restore(ann._points, own)
+        ann._engine = ENGINES[ann.setting_['engine']].restore(ann._comparable(ann._points, 0), own)
     return ann
 
 # %% ../nbs/08a_ann.ipynb #f758cb35
@@ -188,8 +183,7 @@ class ANN(Votes):
     `fit` holds some images out, indexes the others, asks for the neighbours of those held out and
     compares with the exact ones. It keeps the least effort that reaches the target with 95 %
     confidence; then the images held out join the index. Where no effort does, the search is exact.
-    Answers are different neighbours, nearest first by exact distances, equal distances by lower
-    index. A tied vote goes to the tied class that owns the nearest neighbour.
+    Neighbours come nearest first by exact distances, equal ones by index; votes are as in `KNN`.
 
     Parameters
     ----------
@@ -201,6 +195,9 @@ class ANN(Votes):
         The mean share of the exact neighbours to be found, above 0; 1 means exact search.
     weights : {'uniform', 'distance'}, function or None
         As for `KNN`.
+    metric : {'euclidean', 'cosine'}
+        The distance. For the cosine the rows are kept once more, scaled to length one, in single
+        precision.
     deterministic : bool
         Whether the same images and seed must give the same index, which is then built in one
         thread.
@@ -213,13 +210,11 @@ class ANN(Votes):
     ----------
     setting_ : dict
         The `engine` that searches with its effort; or 'exact', and why ('because').
-    recall_ : float
-        Mean recall of the images held out, at that setting.
-    recalls_ : ndarray, shape (n_held_out,)
-        The recall of each of them.
+    recall_, recalls_ : float, and ndarray of shape (n_held_out,)
+        Mean recall of the images held out, at that setting; and the recall of each of them.
     curve_ : DataFrame
         A row for each effort tried: `recall`, its lower confidence bound `low`, and `microseconds`
-        of a query as measured (they play no part in the choice). Empty if none was tried.
+        of a query as measured. Empty if none was tried.
     classes_ : ndarray, shape (n_classes,)
         The labels, sorted; the columns of `predict_proba`.
     n_features_in_, n_samples_fit_, image_shape_
@@ -228,8 +223,9 @@ class ANN(Votes):
     Notes
     -----
     The recall is promised for queries like the training images and for `n_neighbors`; for more
-    neighbours the effort grows in proportion. The distance is Euclidean and nothing is rescaled.
-    The images are not copied: do not change them after `fit`.
+    neighbours the effort grows in proportion. Nothing is rescaled. The images are not copied: do
+    not change them after `fit`. Above a target of 0.99 the measured time decides, too: the search
+    is exact where that is faster for a batch of queries.
 
     References
     ----------
@@ -237,9 +233,9 @@ class ANN(Votes):
     hierarchical navigable small world graphs", IEEE TPAMI 42 (2020), 824-836.
     """
     def __init__(self, n_neighbors=5, *, engine='faiss', target_recall=0.95, weights='uniform',
-                 deterministic=True, n_jobs=-1, random_state=0):
+                 metric='euclidean', deterministic=True, n_jobs=-1, random_state=0):
         self.n_neighbors, self.engine, self.target_recall = n_neighbors, engine, target_recall
-        self.weights, self.deterministic = weights, deterministic
+        self.weights, self.metric, self.deterministic = weights, metric, deterministic
         self.n_jobs, self.random_state = n_jobs, random_state
 
     def fit(self, X, y):
@@ -255,16 +251,17 @@ class ANN(Votes):
         ImportError
             The engine is not installed; the message has the command that installs it.
         ValueError, TypeError
-            A parameter is not one of those allowed, there are fewer images than `n_neighbors` or
-            not as many as labels, or a number is NaN or infinite.
+            A parameter is not allowed, there are fewer images than `n_neighbors` or not as many as
+            labels, or a number is NaN or infinite.
         """
         self._check_parameters()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         X, self._label_codes = self._training_rows(X, y)
         self._tuned_for = check_n_neighbors(self.n_neighbors, len(X))
         self.n_samples_fit_, self._points, self.curve_ = len(X), searchable(X), pd.DataFrame()
-        self._exact = _Exact(self._points, self._label_codes)
-        reason = self._why_exact() or _tune(self, self._points, self._label_codes, seed)
+        self._exact = KNN(1, metric=self.metric)                  # fitted when it is first needed
+        rows = self._comparable(self._points, 0)
+        reason = self._why_exact() or _tune(self, rows, self._label_codes, seed)
         if reason: self._use_exact(reason)
         return self
 
@@ -301,26 +298,20 @@ class ANN(Votes):
         ------
         ValueError
             No effort was tried, since the search was exact from the start.
-        NotFittedError
-            `fit` was not called.
         """
         check_is_fitted(self)
         if len(self.curve_) == 0:
-            raise ValueError('there is '
-                             'no curve: the search is exact, '
-                             f'because {self.setting_["because"]}')
+            because = self.setting_['because']
+            raise ValueError(f'there is no curve: the search is exact, because {because}')
         if ax is None: ax = plt.subplots(figsize=(5.2, 3.2), layout='constrained')[1]
         _draw_tradeoff(ax, self.curve_, self.setting_, self.target_recall)
         ax.set_title(f'{self.engine}: the least effort sure to reach {self.target_recall:g}')
         return ax
 
     def save(self, path):
-        """Write everything to one file, as `KNN.save` does: the images, the index, what was tuned.
+        """Write everything to one file: the images, the index, and what was tuned.
 
-        Parameters
-        ----------
-        path : str or path-like
-            The file; one that exists is replaced, in one step, when the new one is complete.
+        Parameters and errors are those of `KNN.save`.
         """
         check_is_fitted(self)
         save_arrays(path, 'ANN', *_state_of(self))
@@ -354,6 +345,7 @@ class ANN(Votes):
     def _check_parameters(self):
         "Refuse what is not allowed."
         check_choice('engine', self.engine, [*ENGINES, 'exact'])
+        check_choice('metric', self.metric, ['euclidean', 'cosine'])
         self._check_weights()
         check_number('target_recall', self.target_recall, 0, 1, 'right')
         check_flag('deterministic', self.deterministic)
@@ -383,14 +375,26 @@ class ANN(Votes):
             return frozen(X.reshape(len(X), -1))
         return searchable(self._query_rows(X))
 
+    def _comparable(self, rows, side):
+        "The rows as the engine takes them: for the cosine, scaled to length one."
+        if self._exact.metric == 'euclidean': return rows
+        return frozen(unit_rows(rows, side).astype(np.float32))
+
+    def _find_exactly(self, queries, k):
+        "Distances and indices of the `k` nearest neighbours of each query."
+        if not hasattr(self._exact, 'classes_'): self._exact.fit(self._points, self._label_codes)
+        return self._exact.kneighbors(queries, k)
+
     def _find(self, queries, k):
         "Distances and indices of the `k` neighbours found of each query."
         effort = max(self._effort, -(-self._effort * k // self._tuned_for))
-        if self._engine is None or effort > self.n_samples_fit_: return self._exact.find(queries, k)
+        if self._engine is None or effort > self.n_samples_fit_: return self._find_exactly(queries, k)
         n = len(queries)
         distances, indices = np.empty((n, k)), np.empty((n, k), np.intp)
         threads = n_threads(self.n_jobs) if n > 64 else 1
-        if self._engine.find(queries, effort, distances, indices, threads):
+        rows = self._comparable(queries, 1)
+        if self._engine.find(rows, effort, distances, indices, threads):
             lacking = indices[:, -1] < 0
-            distances[lacking], indices[lacking] = self._exact.find(queries[lacking], k)
+            distances[lacking], indices[lacking] = self._find_exactly(queries[lacking], k)
+        if rows is not queries: rank_by_cosine(queries, self._points, distances, indices)
         return distances, indices

@@ -1,5 +1,6 @@
 """Annoy's neighbours against the exact ones, the vote, the seed, short answers, recall, refusals; and `ANN`, whatever its engine."""
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -600,3 +601,36 @@ def test_a_file_of_the_time_before_the_core_is_read(digits, tmp_path):
     assert set(about) == {"metric", "parameters", "state", "curve", "objects", "feature_names"}
     assert {"points", "labels", "classes", "recalls", "engine_order", "engine_scale", "engine_directions",
             "engine_shift", "engine_codes", "engine_links"} == set(arrays)
+
+
+# The cosine, and the far end
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_cosine_finds_what_the_exact_search_finds(dtype, fashion, tmp_path):
+    points, labels = fashion[0].images[:6000].astype(dtype), fashion[0].labels[:6000]
+    points[17] = 0                                   # blank: at distance 1 from everything
+    ann = ANN(10, metric="cosine", target_recall=0.97).fit(points, labels)
+    queries = fashion[0].images[6000:7000].astype(dtype)
+    distances, indices = ann.kneighbors(queries)
+    exact, order = KNN(10, metric="cosine").fit(points, labels).kneighbors(queries)
+    assert ann.setting_["engine"] == "faiss" and recall_at_k(distances, exact, indices).mean() > 0.95
+    same = indices == order
+    np.testing.assert_allclose(distances[same], exact[same], atol=1e-14)
+    assert (np.diff(distances, axis=1) >= 0).all()
+    assert (ann.kneighbors(np.zeros_like(queries[:1]))[0] == 1).all()
+    ann.save(tmp_path / "ann.npz")
+    again = ANN.load(tmp_path / "ann.npz")
+    assert (again.kneighbors(queries)[1] == indices).all() and again.get_params()["metric"] == "cosine"
+    with pytest.raises(ValueError, match="metric must be one of euclidean, cosine, got 'manhattan'"):
+        ANN(metric="manhattan").fit(points, labels)
+
+
+@pytest.mark.parametrize("target", [0.999, 0.9999])
+def test_a_recall_near_one_is_met_or_the_search_is_exact(target, fashion):
+    points, queries = fashion[0].images[:30_000], fashion[0].images[30_000:34_000]
+    ann = ANN(10, target_recall=target).fit(points, fashion[0].labels[:30_000])
+    exact = KNN(10).fit(points, fashion[0].labels[:30_000]).kneighbors(queries)[0]
+    distances, indices = ann.kneighbors(queries)
+    assert recall_at_k(distances, exact, indices).mean() > target - 2e-4
+    if ann.setting_["engine"] == "exact":
+        assert re.search("times as fast as faiss|too few images to prove", ann.setting_["because"])

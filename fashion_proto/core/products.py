@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'OTHER_METRICS', 'WIDE', 'frozen', 'native_rows', 'unit_rows', 'is_direct', 'check_metric', 'comparable',
-           'distances_between', 'direct_distances', 'rough_kind', 'rough_distances', 'distances_of_pairs',
-           'query_blocks', 'nearest_in_block', 'search', 'search_within', 'power_of_two', 'check_squares',
-           'nearest_rows']
+           'distances_between', 'direct_distances', 'rough_kind', 'rough_distances', 'rank_by_cosine',
+           'distances_of_pairs', 'query_blocks', 'nearest_in_block', 'search', 'search_within', 'power_of_two',
+           'check_squares', 'nearest_rows']
 
 # %% ../../nbs/core/products.ipynb #e9bce917
 #| code-fold: true
@@ -107,6 +107,19 @@ def rough_distances(queries, points, metric, centre):
         size = length + np.sqrt(squares.max(), dtype=np.float64)
         margin = 2 * (queries.shape[1] + 8) * np.finfo(kind).eps * size**2
     return rough, np.where((squares.max() > 1e-24) & (size < 1e15), margin, np.inf)
+
+# %% ../../nbs/core/products.ipynb #64dd3224
+def rank_by_cosine(queries, points, distances, indices):
+    "Fill in the cosine distances of the points `indices` found for each query, and sort them anew."
+    k = indices.shape[1]
+    for part in blocks(len(queries), 24 * k * points.shape[1]):
+        own, at = unit_rows(queries[part], 1), indices[part]
+        rows = unit_rows(points[at.ravel()], 0).reshape(*at.shape, -1)
+        far = np.square(rows - own[:, None]).sum(axis=2) / 2
+        far[(own[:, None, -1] == 1) | (rows[:, :, -2] == 1)] = 1     # blank: exactly
+        order = np.lexsort((at, far), axis=1)
+        distances[part] = np.take_along_axis(far, order, axis=1)
+        indices[part] = np.take_along_axis(at, order, axis=1)
 
 # %% ../../nbs/core/products.ipynb #40dd9a7c
 def distances_of_pairs(queries, points, q, at, metric):
