@@ -30,7 +30,7 @@ docs: data  ## build the site from the committed outputs, in half a minute
 	@$(PY) $(TOOLS)/build_site.py nbs
 
 bench: data  ## measure again what bench/ records, with the libraries it is compared with, and keep the results
-	@$(PY) -m pip install -q --disable-pip-version-check -c .github/constraints.txt -e ".[bench]"
+	@$(PY) -m pip install -q --disable-pip-version-check -c .github/constraints.txt -e ".[bench,embed]"
 	@$(PY) bench/run.py
 
 prepare: data  ## after an edit: export, refresh the outputs (FLAGS=timing: measured times too), clean, write README.md

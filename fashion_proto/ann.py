@@ -148,8 +148,8 @@ def _state_of(ann):
                       'feature_names': list(getattr(ann, 'feature_names_in_', []))}
     own = ann._engine.arrays() if ann._engine else {}
     arrays = {f'engine_{name}': array for name, array in own.items()}
-    arrays |= dict(points=ann._points, labels=ann._label_codes, classes=classes, recalls=ann.recalls_)
-    return json.loads(json.dumps(about, default=lambda value: value.item())), arrays
+    own = dict(points=ann._points, labels=ann._label_codes, classes=classes, recalls=ann.recalls_)
+    return json.loads(json.dumps(about, default=lambda value: value.item())), arrays | own
 
 def _restored(ann, about, arrays):
     "The `ann`, become the one whose state this was."
@@ -161,8 +161,8 @@ def _restored(ann, about, arrays):
     if names := about['feature_names']: ann.feature_names_in_ = np.array(names, dtype=object)
     ann._points, ann._label_codes = frozen(arrays['points']), np.array(arrays['labels'])
     ann.recalls_, ann.classes_ = np.array(arrays['recalls']), np.array(arrays['classes'])
-    if about['objects']: ann.classes_ = ann.classes_.astype(object)
     ann._exact, n = KNN(1, metric=about['metric']), ann.n_samples_fit_
+    if about['objects']: ann.classes_ = ann.classes_.astype(object)
     if not (ann._points.dtype in (np.uint8, np.float32, np.float64)
             and ann._points.shape == (n, ann.n_features_in_)
             and ann._label_codes.shape == (n,) and 0 <= ann._label_codes.min()
@@ -388,7 +388,7 @@ class ANN(Votes):
     def _find(self, queries, k):
         "Distances and indices of the `k` neighbours found of each query."
         effort = max(self._effort, -(-self._effort * k // self._tuned_for))
-        if self._engine is None or effort > self.n_samples_fit_: return self._find_exactly(queries, k)
+        if self._engine is None or effort > len(self._points): return self._find_exactly(queries, k)
         n = len(queries)
         distances, indices = np.empty((n, k)), np.empty((n, k), np.intp)
         threads = n_threads(self.n_jobs) if n > 64 else 1

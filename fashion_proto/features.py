@@ -52,7 +52,7 @@ def _network_input(images, size, mean, std, channels):
         if value is not None: batch = act(batch, np.reshape(value, (1, -1, 1, 1)), dtype=np.float32)
     return np.ascontiguousarray(batch)
 
-# %% ../nbs/12_features.ipynb #137d63be
+# %% ../nbs/12_features.ipynb #ab087840
 POOLING = 'mean', 'max', 'first', 'flat'
 
 def _pooled(output, n, pooling):
@@ -62,7 +62,8 @@ def _pooled(output, n, pooling):
                         f'{type(output).__name__}: name a layer, or wrap the model in a function')
     output = np.asarray(output, np.float32)
     if output.ndim == 0 or len(output) != n:
-        raise ValueError(f'model must give one row for each of {n} inputs, got shape {output.shape}')
+        raise ValueError(f'model must give one row for each of {n} inputs, '
+                         f'got shape {output.shape}')
     if output.ndim == 4: output = output.reshape(*output.shape[:2], -1).transpose(0, 2, 1)
     if pooling == 'flat' or output.ndim != 3: output = output.reshape(n, -1)
     else: output = {'mean': lambda: output.mean(axis=1), 'max': lambda: output.max(axis=1),
@@ -251,16 +252,17 @@ def _too_large(error):
     return isinstance(error, MemoryError) or any(
         words in text for words in ('out of memory', 'outofmemory', "can't allocate", 'bad_alloc'))
 
-# %% ../nbs/12_features.ipynb #826ca286
+# %% ../nbs/12_features.ipynb #86b69d22
 class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
     """A transformer that turns images or texts into the vectors that a model gives.
 
     Parameters
     ----------
-    model : torch.nn.Module or a method of one, path of an .onnx file, object with `encode`, function
-        What gives the vectors. An object with `encode` (of sentence-transformers) takes texts. A
-        function is called with a batch: the images as they are, or as `preprocess`, `size`, `mean`
-        or `std` make them; or a list of texts.
+    model : torch.nn.Module, path, object with `encode`, or function
+        What gives the vectors: a torch module or a method of one; an .onnx file. An object with
+        `encode` (of sentence-transformers) takes texts. A function is called with a batch: the
+        images as they are, or as `preprocess`, `size`, `mean` or `std` make them; or a list of
+        texts.
     preprocess : function, optional
         The library's own way from a Pillow image (RGB) to an array or tensor, (channels, height,
         width). By default timm's models take timm's; others take `size`, `mean` and `std`.
