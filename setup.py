@@ -33,7 +33,8 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "bench", "embed", "parquet", "zarr")
+        extra: cfg[f"{extra}_requirements"].split()
+        for extra in ("dev", "bench", "embed", "parquet", "zarr")
     },
     entry_points={
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],

@@ -302,7 +302,7 @@ class ANN(Votes):
         check_is_fitted(self)
         if len(self.curve_) == 0:
             because = self.setting_['because']
-            raise ValueError(f'there is no curve: the search is exact, because {because}')
+            raise ValueError(f'the curve is empty: the search is exact, because {because}')
         if ax is None: ax = plt.subplots(figsize=(5.2, 3.2), layout='constrained')[1]
         _draw_tradeoff(ax, self.curve_, self.setting_, self.target_recall)
         ax.set_title(f'{self.engine}: the least effort sure to reach {self.target_recall:g}')

@@ -560,7 +560,7 @@ def test_tradeoff_is_drawn(fitted):
         ax = fitted[engine].plot_tradeoff()
         assert ax.get_ylabel() == "recall" and engine in ax.get_title()
         assert fitted[engine].plot_tradeoff(ax) is ax
-    with pytest.raises(ValueError, match="there is no curve: the search is exact, because it was asked for"): fitted["exact"].plot_tradeoff()
+    with pytest.raises(ValueError, match="the curve is empty: the search is exact, because it was asked for"): fitted["exact"].plot_tradeoff()
     plt.close("all")
 
 
