@@ -95,7 +95,7 @@ def n_threads(n_jobs):
         raise TypeError(f'n_jobs must be None or a whole number, got {n_jobs!r}')
     if n_jobs == 0:
         raise ValueError('n_jobs must be a number of threads, or -1 for all cores, got 0')
-    return 1 if current_process().daemon else effective_n_jobs(n_jobs)
+    return 1 if current_process().daemon else int(effective_n_jobs(n_jobs))
 
 def spread(function, items, threads):
     "`function` of each item, as a list, by so many threads."

@@ -169,7 +169,7 @@ def nearest_of_lists(kind, queries, query_scales, first, points, scales, margins
             if value < distances[i, -1] or value == distances[i, -1] and x < indices[i, -1]:
                 insert_sorted(distances[i], indices[i], value, x)
 
-# %% ../../nbs/core/scan.ipynb #8396b31a
+# %% ../../nbs/core/scan.ipynb #a8a9e479
 FEW, TILE = 4, 2048
 
 def centre_of(points):
@@ -267,4 +267,11 @@ class FlatSearch:
         if left.any():
             distances[left], indices[left] = search(queries[left], self.points, k, self.metric,
                                                     self.centre)
+        again = np.flatnonzero(left & cosine & self.fits & (scales > 0)) if cosine else []
+        if len(again):                           # to the last bit what the others would get
+            far, at, lists = distances[again], indices[again], np.zeros((len(again), k), self.kind)
+            nearest_of_lists(kind, native_rows(queries[again]), scales[again], 0, self.points,
+                             self.scales, np.full(len(again), np.inf, self.kind),
+                             np.full(len(again), k), lists, at.astype(np.int64), far, at)
+            distances[again], indices[again] = far, at
         return distances, indices
