@@ -77,7 +77,7 @@ def _unit(vectors):
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 0, length, 1)
 
-# %% ../nbs/12_features.ipynb #279f3fb5
+# %% ../nbs/12_features.ipynb #c6af870f
 def _module_of(model):
     "The torch module of a model, or of a method such as `clip.encode_image`; None for others."
     owner = getattr(model, '__self__', model)
@@ -121,7 +121,8 @@ def _onnx_function(path, layer):
     except ImportError as error:
         raise ImportError('an ONNX file needs onnxruntime; this installs it: '
                           'pip install onnxruntime') from error
-    if not Path(path).is_file(): raise FileNotFoundError(f'model must be a file, found none at {path}')
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'model must be a file, found none at {path}')
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     names = [output.name for output in session.get_outputs()]
     name = session.get_inputs()[0].name
@@ -252,7 +253,7 @@ def _too_large(error):
     return isinstance(error, MemoryError) or any(
         words in text for words in ('out of memory', 'outofmemory', "can't allocate", 'bad_alloc'))
 
-# %% ../nbs/12_features.ipynb #0f8f93cd
+# %% ../nbs/12_features.ipynb #a132f996
 class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
     """A transformer that turns images or texts into the vectors that a model gives.
 
@@ -364,7 +365,8 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
     def _check_one(self, x):
         "Refuse an image of a list that is not one."
         if not isinstance(x, (str, Path, Image.Image)): check_images('X', x)
-        if isinstance(x, Path) and not x.is_file(): raise FileNotFoundError(f'X must hold paths of files, found none at {x}')
+        if isinstance(x, Path) and not x.is_file():
+            raise FileNotFoundError(f'X must hold paths of files, found none at {x}')
 
     def _function(self):
         "The function from inputs to vectors."
