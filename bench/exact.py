@@ -7,6 +7,7 @@ The neighbours of faiss and scikit-learn are compared with ours: their arithmeti
 precision, and near ties come out in another order.
 """
 
+import itertools
 import json
 import statistics
 import sys
@@ -194,6 +195,76 @@ def dimension(threads, images, queries):
     return out
 
 
+def mixture(n, p):
+    "Like embeddings: 50 Gaussians of 60 directions, the first the widest, and a little noise."
+    rng = np.random.default_rng(0)
+    basis, widths = rng.normal(size=(60, p)), np.arange(1, 61) ** -0.6
+    centres, codes = 1.5 * rng.normal(size=(50, 60)), rng.integers(50, size=n)
+    out = np.empty((n, p), np.float32)
+    for part in np.array_split(np.arange(n), 10):
+        inner = centres[codes[part]] + rng.normal(size=(len(part), 60))
+        out[part] = (inner * widths) @ basis + 0.3 * rng.normal(size=(len(part), p))
+    return out
+
+
+def vectors(threads, points, queries, sizes=(64, 128, 384, 768, 1280), rounds=3):
+    """Random and embedding-like vectors: fit and 10 000 queries, and one query, against faiss's
+    flat index (for the cosine: of inner products of unit rows), in turns; and how many rows of a
+    hundred are those of double precision."""
+    import faiss
+    from fashion_proto.core.products import search
+    from fashion_proto.knn import KNN
+
+    def ours(metric, points):
+        return KNN(K, metric=metric, n_jobs=threads).fit(points, np.zeros(len(points), np.uint8))
+
+    def theirs(metric, points):
+        if metric == "euclidean":
+            return flat(points)
+        points, index = points.copy(), faiss.IndexFlatIP(points.shape[1])
+        faiss.normalize_L2(points)
+        index.add(points)
+        return index
+
+    def data(kind, p):
+        if kind == "random":
+            return np.random.default_rng(0).normal(size=(70_000, p)).astype(np.float32)
+        return mixture(70_000, p)
+
+    out = []
+    for kind, p, metric in itertools.product(("random", "mixture"), sizes, ("euclidean", "cosine")):
+        both = data(kind, p)
+        points, queries = both[:60_000], both[60_000:]
+        unit = queries.copy()
+        if metric == "cosine":
+            faiss.normalize_L2(unit)
+        ours(metric, points[:6000]).kneighbors(queries[:300])  # warm
+        times = []
+        for _ in range(rounds):
+            fit, knn = seconds(ours, metric, points)
+            ask, (_, indices) = seconds(knn.kneighbors, queries)
+            build, index = seconds(theirs, metric, points)
+            peer, _ = seconds(index.search, unit, K)
+            times.append((fit, ask, build, peer, (build + peer) / (fit + ask)))
+        one = [
+            (
+                seconds(knn.kneighbors, queries[i : i + 1])[0],
+                seconds(index.search, unit[i : i + 1], K)[0],
+            )
+            for i in range(50)
+        ]
+        exact = search(queries[:100], points, K, metric, 0.0)[1]
+        names = "fit_s", "search_s", "faiss_add_s", "faiss_search_s", "ratio"
+        single = [statistics.median(column) for column in zip(*one)]
+        out.append(
+            {"kind": kind, "dimension": p, "metric": metric, "search": knn.search_}
+            | dict(zip(names, map(statistics.median, zip(*times))))
+            | {"least": min(t[-1] for t in times), "one_query_ratio": single[1] / single[0]}
+            | {"same_rows_of_100": int((exact == indices[:100]).all(axis=1).sum())}
+        )
+    return out
+
+
 def compiling(threads, points, queries):
     """Seconds of the first fit and search less those of the second, with an empty cache of
     compiled loops."""
@@ -211,6 +282,7 @@ PARTS = {
     "compiling": compiling,
     "growth": growth,
     "dimension": dimension,
+    "vectors": vectors,
 }
 
 
@@ -229,6 +301,7 @@ def measure():
         "bytes_an_image": (peak[600_000] - peak[60_000]) / 540_000,
         "growth": child("growth", 2),
         "dimension": child("dimension", 2),
+        "vectors": child("vectors", 2),
     }
 
 
