@@ -135,7 +135,7 @@ def _onnx_function(path, layer):
 
     return run
 
-# %% ../nbs/12_features.ipynb #89dfba5a
+# %% ../nbs/12_features.ipynb #de6d3d09
 def _add(state, item):
     "Add an item to the state of a hash: its kind, shape and content."
     if isinstance(item, Path): item = item.read_bytes()
@@ -148,17 +148,18 @@ def _add(state, item):
     state.update(item)
 
 def _hash_of_model(state, model, name):
-    "Add the weights of a torch module, or the bytes of a file; a function has only its `name`."
+    "Add the `name`, and the weights of a torch module or the bytes of a file."
     module = _module_of(model)
     if name is not None: _add(state, f'name {name}')
-    elif module is not None:
+    if module is not None:
         _add(state, f'{module!r} {getattr(model, "__name__", "")}')
         for key, value in module.state_dict().items():
             _add(state, key)
             _add(state, value.detach().cpu().float().numpy())
     elif isinstance(model, (str, Path)): _add(state, Path(model))
-    else: raise ValueError('name must be given to keep the vectors of a function in a cache, '
-                           'because its content cannot be compared, got None')
+    elif name is None:
+        raise ValueError('name must be given to keep the vectors of a function in a cache, '
+                         'because its content cannot be compared, got None')
 
 def _begun(part, note, n):
     "The vectors that a run which was cut off left, and how many are done; None and 0 otherwise."

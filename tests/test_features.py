@@ -208,7 +208,7 @@ def test_torch_module(torch, channels, fashion):
 
 def test_cache_knows_the_weights(torch, tmp_path, fashion):
     images = fashion[0].images[:10]
-    def run(net): return np.array(Embed(net, cache=tmp_path, device="cpu", progress=False).transform(images))
+    def run(net): return np.array(Embed(net, cache=tmp_path, name="net", device="cpu", progress=False).transform(images))
     first, net = run(small(torch)), small(torch)
     assert (run(net) == first).all() and len(list(tmp_path.glob("*.npy"))) == 1
     with torch.no_grad(): net[0].weight.add_(1e-3)
