@@ -182,6 +182,8 @@ def finish(app, error):
     target = Path(app.outdir, "_static", mathjax_path)
     target.parent.mkdir(exist_ok=True)
     shutil.copy(distribution("sphinx-mathjax-offline").locate_file(name), target)
+    for source_map in Path(app.outdir, "_static").rglob("*.map"):
+        source_map.unlink()  # for debuggers of the theme
 
 
 def skip(app, what, name, obj, skipped, options):

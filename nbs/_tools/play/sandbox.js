@@ -1,7 +1,11 @@
 // Draw a garment: at each stroke the nearest average, learned prototypes and training images.
 // EXPLORE holds averages and prototypes; the training images arrive when they are first wanted.
 const D = EXPLORE, SIDE = 28, SIZE = SIDE * SIDE;
-const unpacked = async text => new Uint8Array(await new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
+async function unpacked(text) {                    // images whose rows came less the row above
+  const images = new Uint8Array(await new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
+  for (let i = 0; i < images.length; i++) if (i % SIZE >= SIDE) images[i] += images[i - SIDE];
+  return images;
+}
 
 // --- what Python does, too: distances, neighbours, votes ----------------------------------------
 const averages = numbers(D.averages, Float64Array), lvq = { axes: numbers(D.lvq.axes, Float32Array), mean: numbers(D.lvq.mean, Float32Array), prototypes: numbers(D.lvq.prototypes, Float32Array), labels: numbers(D.lvq.labels, Uint16Array) };
