@@ -207,8 +207,19 @@ def mixture(n, p):
     return out
 
 
+def embedded():
+    "The garments as EfficientNet-Lite0 sees them: what `bench/features.py` chose, and has cached."
+    from features import FOLDER, embed
+    from fashion_proto.data import load_fashion_mnist
+
+    train, test = load_fashion_mnist()
+    sets = *train.split(valid_fraction=0.2, random_state=0), test
+    net = embed(112, "_blocks.11", cache=FOLDER)
+    return np.concatenate([net.transform(set.images) for set in sets])
+
+
 def vectors(threads, points, queries, sizes=(64, 128, 384, 768, 1280), rounds=3):
-    """Random and embedding-like vectors: fit and 10 000 queries, and one query, against faiss's
+    """Random, embedding-like and real vectors: fit, 10 000 queries, and one query, against faiss's
     flat index (for the cosine: of inner products of unit rows), in turns; and how many rows of a
     hundred are those of double precision."""
     import faiss
@@ -229,10 +240,10 @@ def vectors(threads, points, queries, sizes=(64, 128, 384, 768, 1280), rounds=3)
     def data(kind, p):
         if kind == "random":
             return np.random.default_rng(0).normal(size=(70_000, p)).astype(np.float32)
-        return mixture(70_000, p)
+        return mixture(70_000, p) if kind == "mixture" else embedded()
 
-    out = []
-    for kind, p, metric in itertools.product(("random", "mixture"), sizes, ("euclidean", "cosine")):
+    out, cases = [], [*itertools.product(("random", "mixture"), sizes), ("EfficientNet", 192)]
+    for (kind, p), metric in itertools.product(cases, ("euclidean", "cosine")):
         both = data(kind, p)
         points, queries = both[:60_000], both[60_000:]
         unit = queries.copy()
