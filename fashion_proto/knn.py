@@ -5,18 +5,16 @@
 # %% auto #0
 __all__ = ['Votes', 'KNN']
 
-# %% ../nbs/06_knn.ipynb #aba079e8
+# %% ../nbs/06_knn.ipynb #04eb42af
 #| code-fold: true
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from .core.bounds import (arrays_of_search, exact_search_if_it_helps,
-                                       search_from_arrays)
-from .core.checks import (blas_at_most, blocks, check_choice, check_n_neighbors,
-                                       check_number, n_threads)
-from .core.estimators import GraphOfNeighbours, ImageClassifier, graph_of
-from .core.products import (check_metric, is_direct, native_rows, search,
-                                         search_within)
-from .core.scan import FlatSearch
+from .core.checks import (blocks, check_choice, check_n_neighbors, check_number,
+                                       n_threads)
+from .core.estimators import (GraphOfNeighbours, ImageClassifier, graph_of, ragged,
+                                           without_itself)
+from .core.neighbours import Neighbours
+from .core.products import check_metric
 from .core.storage import check_stored, load_arrays, save_arrays, storable
 from .look import show_neighbours
 
@@ -155,7 +153,7 @@ class Votes(GraphOfNeighbours, ImageClassifier):
         names = self.classes_[self._label_codes[indices]]
         return [f'{name}\n{distance:.5g}' for name, distance in zip(names, distances)]
 
-# %% ../nbs/06_knn.ipynb #2fd7e6be
+# %% ../nbs/06_knn.ipynb #6819f4ef
 class KNN(Votes):
     """Classifier by the k nearest neighbours: exact, with rules for equal distances and tied votes.
 
@@ -196,7 +194,8 @@ class KNN(Votes):
     -----
     Images may have any numeric dtype and the shape (n, height, width), (n, height, width, channels)
     or (n, n_features). Nothing is rescaled. Distances of `uint8` images are computed in whole
-    numbers, others in double precision; the last bit of these may depend on how they were searched.
+    numbers, others in double precision as SciPy's `cdist` adds them up, however they were searched;
+    those by 'cosine' may differ in the last bit.
     The images are not copied unless their memory is out of order: do not change them after `fit`.
     Beside them, the search by bounds keeps up to 260 bytes an image (236 for its sketch, the rest
     for order and padding; for 'cosine' 8 more), and `fit` needs up to 400 bytes an image and 200 MB
@@ -229,11 +228,9 @@ class KNN(Votes):
         threads = n_threads(self.n_jobs)
         X, self._label_codes = self._training_rows(X, y)
         check_n_neighbors(self.n_neighbors, len(X))
-        self.n_samples_fit_, self._points = len(X), native_rows(X)
-        self._flat = None if is_direct(self.metric) else FlatSearch(self._points, self.metric)
-        self._by_bounds = exact_search_if_it_helps(self._points, self.metric, threads, self._flat)
-        self.search_ = 'bound' if self._by_bounds else 'product'
-        if is_direct(self.metric): self.search_ = 'direct'
+        self._search, self._other = Neighbours(X, self.metric).prepare(threads), None
+        self.n_samples_fit_, self._points = len(X), self._search.points
+        self.search_ = self._search.way
         return self
 
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
@@ -258,15 +255,8 @@ class KNN(Votes):
         queries, threads, own = self._queries(X)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         k = check_n_neighbors(k, self.n_samples_fit_ - own)
-        if self._bounds_serve() and k <= 256:
-            distances, indices, _ = self._by_bounds.nearest(queries, k + own, threads)
-        elif is_direct(self.metric):
-            distances, indices = search(queries, self._points, k + own, self.metric, 0.)
-        else: distances, indices = self._all_points().nearest(queries, k + own, threads)
-        if own:
-            others = indices != np.arange(len(queries))[:, None]
-            others[others.all(axis=1), -1] = False       # many equal images come before this one
-            distances, indices = distances[others].reshape(-1, k), indices[others].reshape(-1, k)
+        distances, indices, _ = self._search_now().nearest(queries, k + own, threads)
+        if own: distances, indices = without_itself(distances, indices)
         return (distances, indices) if return_distance else indices
 
     def radius_neighbors(self, X=None, radius=None, return_distance=True):
@@ -288,14 +278,7 @@ class KNN(Votes):
         """
         queries, threads, own = self._queries(X)
         radius = check_number('radius', radius, 0)
-        if self._bounds_serve(): found = self._by_bounds.within(queries, radius, threads)
-        else:
-            with blas_at_most(threads):
-                centre = 0. if is_direct(self.metric) else self._all_points().centre
-                found = search_within(queries, self._points, radius, self.metric, centre)
-        distances, indices = np.empty((2, len(queries)), dtype=object)
-        for i, (far, at) in enumerate(found):
-            distances[i], indices[i] = (far[at != i], at[at != i]) if own else (far, at)
+        distances, indices = ragged(self._search_now().within(queries, radius, threads), own)
         return (distances, indices) if return_distance else indices
 
     def radius_neighbors_graph(self, X=None, radius=None, mode='connectivity'):
@@ -325,11 +308,10 @@ class KNN(Votes):
                       for name, value in self.get_params().items()}
         about = {'parameters': parameters, 'image shape': self.image_shape_,
                  'object labels': were_objects, 'search': self.search_,
-                 'engine': self._by_bounds and self._by_bounds.metric,
+                 'engine': self._search.metric if self._search.exact else None,
                  'features': getattr(self, 'feature_names_in_', np.array([])).tolist()}
         arrays = {'points': self._points, 'labels': self._label_codes, 'classes': classes}
-        if self._by_bounds: arrays |= arrays_of_search(self._by_bounds)
-        save_arrays(path, 'KNN', about, arrays)
+        save_arrays(path, 'KNN', about, arrays | self._search.arrays())
 
     @classmethod
     def load(cls, path):
@@ -365,14 +347,13 @@ class KNN(Votes):
         check_stored(points, codes, classes, shape, features)
         self._check_parameters()
         check_n_neighbors(self.n_neighbors, len(points))
-        self._points, self._label_codes = native_rows(points), codes
+        engine = about['engine']
+        self._search = Neighbours.restored(points, engine or self.metric, engine and arrays)
+        self._points, self._label_codes, self._other = self._search.points, codes, None
         self.classes_ = classes.astype(object) if about['object labels'] else classes
         self.n_samples_fit_, self.n_features_in_ = points.shape
         self.image_shape_, self.search_ = shape, about['search']
         if features: self.feature_names_in_ = np.array(features, dtype=object)
-        self._by_bounds = self._flat = None
-        if about['engine']:
-            self._by_bounds = search_from_arrays(arrays, self._points, about['engine'])
 
     def _check_parameters(self):
         "Refuse weights or a metric that there are not."
@@ -388,12 +369,9 @@ class KNN(Votes):
         X = self._query_rows(X)
         return X, n_threads(self.n_jobs) if len(X) > 1 else 1, False     # counting cores takes time
 
-    def _bounds_serve(self):
-        "Whether there is a search by bounds, for the metric of `fit`."
-        return self._by_bounds is not None and self._by_bounds.metric == self.metric
-
-    def _all_points(self):
-        "The search that looks at all points, prepared anew after `load` or for another metric."
-        if self._flat is None or self._flat.metric != self.metric:
-            self._flat = FlatSearch(self._points, self.metric)
-        return self._flat
+    def _search_now(self):
+        "The search of `fit`, or one without bounds if another metric was set since."
+        if self._search.metric == self.metric: return self._search
+        if self._other is None or self._other.metric != self.metric:
+            self._other = Neighbours(self._points, self.metric)
+        return self._other

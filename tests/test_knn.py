@@ -317,7 +317,7 @@ def test_memory_is_bounded(metric, monkeypatch):
     X = rng.random((6000, 64), dtype=np.float32)
     X[3000:] = X[0]                                                     # 3001 equal images: as many candidates
     knn = KNN(3, metric=metric).fit(X, np.arange(6000) % 7)
-    knn._by_bounds = None                                               # the search by products
+    knn._search.exact = None                                               # the search by products
     Q = X[:300]
     tracemalloc.start()
     distances, indices = knn.kneighbors(Q)
@@ -658,7 +658,7 @@ def test_equal_distances_whose_squares_differ(by_bounds):
     "As distances, which is what is given back, they are equal: the lower index comes first."
     points = np.random.default_rng(0).integers(0, 30, (6000, 4)) / 10
     knn = KNN(10).fit(points, np.zeros(6000))
-    knn._by_bounds = engine_of(points, "euclidean") if by_bounds else None
+    knn._search.exact = engine_of(points, "euclidean") if by_bounds else None
     distances, indices = knn.kneighbors()
     assert not ((np.diff(distances, axis=1) == 0) & (np.diff(indices, axis=1) < 0)).any()
     for i, (far, at) in enumerate(zip(*knn.radius_neighbors(points[:100], float(distances[0, 5])))):
@@ -691,7 +691,7 @@ def test_memory_out_of_order(change):
     distances, indices = knn.kneighbors(points[:50])
     expected = cdist(points[:50].astype(float), points.astype(float))
     np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :4], rtol=1e-9)
-    assert knn._by_bounds.points is knn._points
+    assert knn._search.exact.points is knn._points
 
 
 def test_many_features():

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Work', 'IN_BOXES', 'AFTER_LEAD', 'IN_FULL', 'Asked', 'STORED', 'box_bounds', 'lead_bounds', 'product_of_steps',
-           'left_in_box', 'squared_limit', 'own_boxes', 'nearest_in_boxes', 'within_in_boxes', 'axes_of', 'ExactSearch',
-           'nanoseconds', 'promise', 'exact_search_if_it_helps', 'arrays_of_search', 'search_from_arrays']
+           'left_in_box', 'squared_limit', 'own_boxes', 'begin', 'nearest_in_boxes', 'settle', 'within_in_boxes',
+           'axes_of', 'ExactSearch', 'nanoseconds', 'promise', 'exact_search_if_it_helps', 'arrays_of_search',
+           'search_from_arrays']
 
-# %% ../../nbs/core/bounds.ipynb #61362b64
+# %% ../../nbs/core/bounds.ipynb #dfd1c61f
 #| code-fold: true
 from collections import namedtuple
 
@@ -15,7 +16,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from .checks import compiled, spread
 from .products import METRICS, native_rows, search, search_within
-from .scan import COSINE, FlatSearch, distance, insert_sorted, kind_of
+from .scan import (CITY_NUMBERS, COSINE, NUMBERS, ROUNDED, FlatSearch, distance,
+                                     in_order, insert_sorted, kind_of)
 from .sketches import (LEAD, STEPS, STEPS_ERROR, UNSURE, Boxes, Sketch,
                                          inverse_lengths, make_boxes, make_sketches,
                                          widest_directions)
@@ -85,7 +87,7 @@ def left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts, l
     work[AFTER_LEAD] += some
     return left
 
-# %% ../../nbs/core/bounds.ipynb #e952dc27
+# %% ../../nbs/core/bounds.ipynb #b5ea8f12
 @compiled()
 def squared_limit(kind, distance):
     "The squared distance, of unit rows for the cosine, beyond which nothing is within `distance`."
@@ -102,37 +104,60 @@ def own_boxes(lead, low, high):
     return own
 
 @compiled()
-def nearest_in_boxes(kind, asked, points, scales, boxes, values, indices, work):
-    "Fill `values` and `indices`, one row a query, with the nearest points; count the `work`."
-    queries, query_scales, rows, lead, own_steps, own_rest = asked
-    tiles, steps, rest, order, starts, low, high = boxes
-    near = np.empty((len(rows), len(tiles)), np.float32)
-    away = np.zeros(len(tiles), np.float32)
-    bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
-    limit, own = np.full(len(rows), np.float32(np.inf)), np.empty(len(rows), np.int64)
-    values[:], indices[:] = np.inf, len(points)
-    for q in range(len(rows)):
+def begin(kind, lead, low, high, most, near, limit, own):
+    "Fill the last three with bounds for all boxes, limits and own boxes; gives the order of boxes."
+    away = np.zeros(near.shape[1], np.float32)
+    for q in range(len(near)):
+        limit[q] = squared_limit(kind, most[q])
         box_bounds(lead, q, low, high, near[q])
         own[q] = near[q].argmin()
         away += near[q]
-    turns = away.argsort()
+    return away.argsort()
+
+@compiled()
+def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, indices, work):
+    """Fill `values` and `indices`, one row a query, with the nearest points; count the `work`.
+
+    Points farther than `most`, one number a query, may be left out: then the last are infinite.
+    Returns for each query a distance that was left out though it is about as small as the last.
+    """
+    queries, query_scales, rows, lead, own_steps, own_rest = asked
+    tiles, steps, rest, order, starts, low, high = boxes
+    near, limit = np.empty((len(rows), len(tiles)), np.float32), np.empty(len(rows), np.float32)
+    bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
+    own, left_out = np.empty(len(rows), np.int64), np.full(len(rows), np.inf)
+    values[:], indices[:] = np.inf, len(points)
+    turns = begin(kind, lead, low, high, most, near, limit, own)
     for turn in range(-1, len(tiles)):           # turn -1: each query in its own box
         for q in range(len(rows)):
             box = own[q] if turn < 0 else turns[turn]
-            if turn >= 0 and (box == own[q] or near[q, box] > limit[q]): continue
+            if turn >= 0 and box == own[q] or near[q, box] > limit[q]: continue
             left = left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts,
                                limit[q], bounds, which, work)
             if turn < 0: which[:left] = which[:left][bounds[which[:left]].argsort()]
             for i in range(left):
                 if bounds[which[i]] > limit[q]: continue
-                at = order[starts[box] + which[i]]
+                at, last = order[starts[box] + which[i]], values[q, -1]
                 value = distance(kind, queries, rows[q], query_scales, points, at, scales)
                 work[IN_FULL] += 1
-                if value < values[q, -1] or value == values[q, -1] and at < indices[q, -1]:
+                if value > ROUNDED * last: continue
+                if slow: value = in_order(kind, value, queries, rows[q], points, at)
+                if value < last or value == last and at < indices[q, -1]:
                     insert_sorted(values[q], indices[q], value, at)
-                    limit[q] = squared_limit(kind, values[q, -1])
+                    limit[q], value = min(limit[q], squared_limit(kind, values[q, -1])), last
+                left_out[q] = min(left_out[q], value)
+    return left_out
 
-# %% ../../nbs/core/bounds.ipynb #d867e26f
+@compiled()
+def settle(kind, queries, rows, points, values, indices):
+    "Replace the distances by those `in_order`, and sort them anew."
+    for q in range(len(rows)):
+        for i in range(values.shape[1]):
+            if indices[q, i] == len(points): continue
+            value = in_order(kind, values[q, i], queries, rows[q], points, indices[q, i])
+            insert_sorted(values[q, :i+1], indices[q, :i+1], value, indices[q, i])
+
+# %% ../../nbs/core/bounds.ipynb #f8c28479
 @compiled()
 def within_in_boxes(kind, asked, points, scales, boxes, radius, values, hits):
     "Fill `values` and `hits` (query, point) with all points within `radius`, while there is room."
@@ -150,13 +175,15 @@ def within_in_boxes(kind, asked, points, scales, boxes, radius, values, hits):
             for i in range(left):
                 at = order[starts[box] + which[i]]
                 value = distance(kind, queries, rows[q], query_scales, points, at, scales)
+                if value > ROUNDED * radius: continue
+                value = in_order(kind, value, queries, rows[q], points, at)
                 if value > radius: continue
                 if found < len(values):
                     values[found], hits[found, 0], hits[found, 1] = value, q, at
                 found += 1
     return found
 
-# %% ../../nbs/core/bounds.ipynb #1896cdb8
+# %% ../../nbs/core/bounds.ipynb #54c3a24f
 def axes_of(points, metric, scales=None):
     "The scale of each row, the mean and the widest directions; none for Manhattan's distance."
     p = points.shape[1]
@@ -202,25 +229,42 @@ class ExactSearch:
             batches = [Asked(*asked[:2], *(array[own] for array in asked[2:])) for own in parts]
             yield start, batches, start + unfit
 
-    def nearest(self, queries, k, threads=1):
-        "Distances and indices of the `k` nearest points, and the `Work` of all queries together."
-        queries, work = native_rows(queries), np.zeros(3, np.int64)
+    def nearest(self, queries, k, threads=1, most=None):
+        """Distances and indices of the `k` nearest points, and the `Work` of all queries together.
+
+        Given `most`, a distance a query, farther points may be left out: infinite, index n.
+        """
+        queries = native_rows(queries)
+        if most is None: most = np.full(len(queries), np.inf)
+        distances, indices, work, tied = self._nearest(queries, k, threads, most, False)
+        if len(tied):
+            again = self._nearest(queries[tied], k, threads, most[tied], True)
+            distances[tied], indices[tied], work = *again[:2], work + again[2]
+        return distances, indices, Work(*work)
+
+    def _nearest(self, queries, k, threads, most, slow):
+        "As `nearest`, and which queries tie at the k-th place unless distances are added in order."
         kind = kind_of(queries, self.points, self.metric)
         distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
+        work, all_tied, rounded = np.zeros(3, np.int64), [], kind in (NUMBERS, CITY_NUMBERS)
 
         def run(asked):
             values, done = np.empty((len(asked.lead), k)), np.zeros(3, np.int64)
-            at = np.empty(values.shape, np.intp)
-            nearest_in_boxes(kind, asked, self.points, self.scales, self.boxes, values, at, done)
-            distances[start + asked.rows], indices[start + asked.rows] = values, at
-            return done
+            at, rows = np.empty(values.shape, np.intp), start + asked.rows
+            left_out = nearest_in_boxes(kind, asked, self.points, self.scales, self.boxes,
+                                        most[rows], slow, values, at, done)
+            tied = (left_out < np.inf) & (left_out <= ROUNDED * values[:, -1])
+            if rounded: settle(kind, asked.queries, asked.rows, self.points, values, at)
+            distances[rows], indices[rows] = values, at
+            return done, rows[tied & rounded]
 
         for start, batches, unfit in self._batches(queries, threads):
-            work += sum(spread(run, batches, threads))
+            done, tied = zip(*spread(run, batches, threads))
+            work, all_tied = work + sum(done), [*all_tied, *tied]
             if len(unfit):
                 found = search(queries[unfit], self.points, k, self.metric, self._centre())
                 distances[unfit], indices[unfit] = found
-        return distances, indices, Work(*work)
+        return distances, indices, work, np.concatenate([np.zeros(0, np.intp), *all_tied])
 
     def within(self, queries, radius, threads=1):
         "For each query the distances and indices of the points within `radius`, nearest first."

@@ -5,28 +5,28 @@
 # %% auto #0
 __all__ = ['LEAD', 'STEPS', 'STEPS_LENGTH', 'ROUNDING', 'Sketch', 'STEPS_ERROR', 'UNSURE', 'Boxes', 'widest_directions',
            'fill_squares', 'inverse_lengths', 'fill_moved', 'fill_sketches', 'coordinates', 'make_sketches', 'halves',
-           'into_boxes', 'make_boxes']
+           'into_boxes', 'put_in_order', 'make_boxes']
 
-# %% ../../nbs/core/sketches.ipynb #ae937da4
+# %% ../../nbs/core/sketches.ipynb #9cd9108c
 #| code-fold: true
 from collections import namedtuple
 
 import numpy as np
-from scipy.linalg import eigh
 from sklearn.utils import gen_batches
-from sklearn.utils.extmath import randomized_svd
 from .checks import blas_at_most, compiled, spread
 
-# %% ../../nbs/core/sketches.ipynb #b7510874
+# %% ../../nbs/core/sketches.ipynb #55843058
 def widest_directions(points, m, scales=()):
     "The mean of some `points` (each times its scale), and in columns the `m` widest directions."
-    p = points.shape[1]
-    some = np.random.default_rng(0).permutation(len(points))[:max(500, min(4000, 2**22 // p))]
+    p, rng = points.shape[1], np.random.default_rng(0)
+    some = rng.permutation(len(points))[:max(500, min(4000, 2**22 // p))]
     some = points[some].astype(np.float64) * (scales[some, None] if len(scales) else 1)
     mean = some.mean(axis=0)
     some = (some - mean).astype(np.float32)
-    if p <= 1024: axes = eigh(some.T @ some, subset_by_index=[max(0, p - m), p - 1])[1][:, ::-1]
-    else: axes = randomized_svd(some, m, n_iter=2, random_state=0)[2].T  # all would take p^3 steps
+    axes = rng.normal(size=(p, min(p, m + 10))).astype(np.float32)
+    for _ in range(3): axes = np.linalg.qr(some.T @ (some @ axes))[0]
+    z = some @ axes                              # the widest of these comes first
+    axes = axes @ np.linalg.eigh(z.T @ z)[1][:, ::-1][:, :m]
     axes = np.linalg.qr(axes.astype(np.float64))[0]
     return mean, np.pad(axes, ((0, 0), (0, m - axes.shape[1])))
 
@@ -79,13 +79,13 @@ def fill_sketches(z, squares, lead, steps, rest):
         left = max(squares[i] - square_lead - square_steps, 0.) + error
         rest[i, 0], rest[i, 1] = unit, up * np.sqrt(left)
 
-# %% ../../nbs/core/sketches.ipynb #151eafd6
+# %% ../../nbs/core/sketches.ipynb #c7b1ceaf
 STEPS_ERROR = 260_000
 
 def coordinates(moved, directions):
-    "The products of rows and directions, 128 columns at a time in single precision."
+    "The products of rows and directions, 196 columns at a time in single precision."
     z = np.zeros((len(moved), directions.shape[1]))
-    for at in range(0, moved.shape[1], 128): z += moved[:, at:at+128] @ directions[at:at+128]
+    for at in range(0, moved.shape[1], 196): z += moved[:, at:at+196] @ directions[at:at+196]
     return z
 
 def make_sketches(rows, mean, directions, scales, threads=1):
@@ -121,18 +121,27 @@ def into_boxes(lead, size=256):
     while len(parts[-1]) > size: parts = [half for part in parts for half in halves(lead, part)]
     return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
 
-# %% ../../nbs/core/sketches.ipynb #213d1e15
+# %% ../../nbs/core/sketches.ipynb #03daa136
 UNSURE = 2**-10
 Boxes = namedtuple('Boxes', 'tiles steps rest order starts low high')
+
+@compiled()
+def put_in_order(array, order):
+    "Let each row `i` of an array become what row `order[i]` was."
+    done, row = np.zeros(len(order), np.bool_), np.empty(array.shape[1], array.dtype)
+    for start in range(len(order)):
+        if done[start]: continue
+        row[:], i = array[start], start
+        while order[i] != start:
+            array[i], done[i] = array[order[i]], True
+            i = order[i]
+        array[i], done[i] = row, True
 
 def make_boxes(sketch):
     "The sketches put in order, box by box, and each box's least and greatest values."
     lead, steps, rest = sketch
     order, starts = into_boxes(lead)
-    for array in steps, rest:
-        for first in range(0, array.shape[1], 16):
-            columns = slice(first, first + 16)
-            array[:, columns] = array[order, columns]
+    for array in steps, rest: put_in_order(array, order)
     width = -(-np.diff(starts).max() // 16) * 16
     tiles = np.full((len(starts) - 1, LEAD + 1, width), np.inf, np.float32)
     low, high = np.empty((2, LEAD, len(tiles)), np.float32)
