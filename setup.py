@@ -34,7 +34,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         extra: cfg[f"{extra}_requirements"].split()
-        for extra in ("dev", "bench", "embed", "parquet", "zarr")
+        for extra in ("dev", "bench", "cluster", "embed", "parquet", "zarr")
     },
     entry_points={
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.ndimage import minimum_filter
 from .core.checks import (as_array, blocks, check_choice, check_flag, check_images,
                                        check_number, check_whole, n_threads)
+from .core.pieces import is_stored, over_pairs
 from .duplicates import find_duplicates
 from .knn import KNN
 
@@ -259,6 +260,12 @@ def _pairs_within(images, threshold, metric, flips, shifts, n_jobs, neighbours=N
     return _best_of_each(pd.concat([pairs, _listed_with_first(copies)]))
 
 # %% ../nbs/09_copies.ipynb #e022a442
+def _by_pieces(images, other, n_jobs, **options):
+    "The pairs of `near_duplicates`, from pairs of pieces."
+    tables = [table.assign(first=table['first'] + i, second=table['second'] + j) for i, j, table in
+              over_pairs(near_duplicates, images, other, n_threads(n_jobs), n_jobs=1, **options)]
+    return _best_of_each(pd.concat(tables))
+
 def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0, metric=None,
                     n_jobs=-1):
     """All pairs of images that are alike but for brightness and contrast.
@@ -266,7 +273,8 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
     Parameters
     ----------
     images : array-like, shape (n, height, width), (n, height, width, channels) or (n, n_features)
-        Any numeric dtype; nothing is rescaled.
+        Any numeric dtype; nothing is rescaled. Or what is not in memory, as `ClusterKNN` takes it:
+        then pairs of pieces are compared by Dask, on the active client or in threads.
     other : array-like, shape (m, ...), optional
         A second set, its images of the same size. Then only pairs across the two are listed.
     threshold : float
@@ -320,6 +328,9 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
     Z. Wang and others, "Image quality assessment: from error visibility to structural similarity",
     IEEE Transactions on Image Processing 13, 2004, section III B, for the constant.
     """
+    if is_stored(images) or is_stored(other):
+        return _by_pieces(images, other, threshold=threshold, flips=flips, shifts=shifts,
+                          metric=metric, n_jobs=n_jobs)
     images = _image_array('images', images)
     others = images if other is None else _image_array('other', other)
     if images.shape[1:] != others.shape[1:]:

@@ -15,6 +15,7 @@ from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from .core.checks import check_whole
+from .core.pieces import labels_at, rows_in, sample_of
 from .knn import KNN
 
 # %% ../nbs/07_scaling.ipynb #baccfa0d
@@ -53,7 +54,7 @@ def eval_knn_sample(train, valid, n, k=5, random_state=0):
     Parameters
     ----------
     train, valid : LabelledImages
-        Or anything with `images` and `labels`.
+        Or anything with `images` and `labels`; `train.images` may be whatever `ClusterKNN` takes.
     n : int
         How many training images are drawn, without replacement, from `k` to all.
     k : int
@@ -71,9 +72,10 @@ def eval_knn_sample(train, valid, n, k=5, random_state=0):
     ValueError, TypeError
         `n` is not a whole number in range, or `KNN` refuses `k` or the images.
     """
-    _check_size(n, k, len(train.images))
-    rows = np.random.default_rng(random_state).choice(len(train.images), n, replace=False)
-    model = KNN(n_neighbors=k).fit(train.images[rows], np.asarray(train.labels)[rows])
+    total, labels = rows_in(train.images), np.asarray(labels_at(train.labels))
+    _check_size(n, k, total)
+    rows = np.random.default_rng(random_state).choice(total, n, replace=False)
+    model = KNN(n_neighbors=k).fit(sample_of(train.images, rows), labels[rows])
     return float((model.predict(valid.images) == np.asarray(valid.labels)).mean())
 
 # %% ../nbs/07_scaling.ipynb #a0d06835
@@ -83,7 +85,7 @@ def learning_curve(train, valid, sizes, k=5, seeds=range(5)):
     Parameters
     ----------
     train, valid : LabelledImages
-        Or anything with `images` and `labels`.
+        Or anything with `images` and `labels`; `train.images` may be whatever `ClusterKNN` takes.
     sizes : iterable of int
         Numbers of training images, each from `k` to all.
     k : int
@@ -105,7 +107,7 @@ def learning_curve(train, valid, sizes, k=5, seeds=range(5)):
     sizes, seeds = list(sizes), list(seeds)
     if not sizes or not seeds:
         raise ValueError(f'sizes and seeds must be one or more, got {len(sizes)} and {len(seeds)}')
-    for n in sizes: _check_size(n, k, len(train.images))
+    for n in sizes: _check_size(n, k, rows_in(train.images))
     rows = []
     for n in sizes:
         for seed in seeds:

@@ -47,7 +47,7 @@ def test_package_needs_no_tool_of_the_book():
 
 
 PARTS = ("checks estimators storage files sources fast_csv fetch products sketches scan bounds "
-         "neighbours graph engines patch_loops scatter findings report pages").split()
+         "neighbours pieces shards graph engines patch_loops scatter findings report pages").split()
 PACKAGE = [p for p in sorted((ROOT / "fashion_proto").rglob("*.py")) if p.name not in ("_modidx.py", "__init__.py")]
 
 
@@ -131,7 +131,7 @@ def test_modules_are_short_and_so_is_the_package():
     lines = {p.relative_to(ROOT): p.read_text(encoding="utf-8").splitlines() for p in PACKAGE}
     assert not {p: len(own) for p, own in lines.items() if len(own) > 400}
     marks = sum(line.startswith("# %% ") for own in lines.values() for line in own)
-    assert sum(map(len, lines.values())) - 2 * marks <= 9950        # nbdev's marks aside; 450 of them are `explore` and its pages, 1700 the audit's readers, findings and gate, 550 `Embed` and the scan of vectors, 500 shards and clusters
+    assert sum(map(len, lines.values())) - 2 * marks <= 10200        # nbdev's marks aside; 450 of them are `explore` and its pages, 1700 the audit's readers, findings and gate, 550 `Embed` and the scan of vectors, 750 shards and clusters
 
 
 def test_no_name_is_defined_twice():
@@ -166,4 +166,4 @@ def test_every_public_name_is_in_the_table_and_on_the_api_page():
     missing = [n for n in names if not n.startswith("_") and f"`{n}`" not in index]
     assert not missing
     assert all(f"automodule:: {m}" in api for m in d["syms"] if not m.startswith("fashion_proto.core."))
-    assert len([n for n in names if not n.startswith("_")]) <= 65
+    assert len([n for n in names if not n.startswith("_")]) <= 66
