@@ -216,7 +216,9 @@ def _model_parts(j, near, votes, places, names):
     about, part = {}, {}
     if near is not None:
         about['near'] = {'title': near['title'], 'word': near['word']}
-        part['near'] = {'k': places.shape[1], 'place': packed(places, 'i4'),
+        wide = bool(places.size and places.max() >= 2**16)
+        part['near'] = {'k': places.shape[1], 'wide': wide,
+                        'place': packed(places, 'i4' if wide else 'u2'),
                         'distance': packed(near['distances'], 'f4')}
     if votes is not None:
         labels, shares = votes

@@ -32,7 +32,7 @@ const gallery = () => facts.all ??= fact("gallery").then(g => ({ picture: number
 async function reasons(j) {                         // the neighbours and the votes of a model
   const name = `model-${j}`;
   return facts[`reasons ${j}`] ??= Promise.all([models[j].said ? fact(name) : {}, gallery()]).then(([own, g]) => ({ gallery: g,
-    near: own.near && { k: own.near.k, place: numbers(own.near.place, Int32Array), distance: numbers(own.near.distance, Float32Array) },
+    near: own.near && { k: own.near.k, place: numbers(own.near.place, own.near.wide ? Int32Array : Uint16Array), distance: numbers(own.near.distance, Float32Array) },
     votes: own.votes && { k: own.votes.k, label: numbers(own.votes.label, Uint16Array), share: numbers(own.votes.share, Float32Array) } }));
 }
 for (const m of models) {
