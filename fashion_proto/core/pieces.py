@@ -154,10 +154,10 @@ def check_workers(client, wait=60):
             raise ValueError('client must have workers with the versions of this process, got '
                              f'{other} on {where}, and {own} here')
 
-# %% ../../nbs/core/pieces.ipynb #76e00957
+# %% ../../nbs/core/pieces.ipynb #b9373e1c
 def computed(tasks, client=None, threads=1, title=None):
     "What Dask's `tasks` give; with a `title`, a bar says how many are done."
-    dask, look = dask_or_line(), {'desc': title, 'disable': title is None, 'delay': 2}
+    dask, look = dask_or_line(), {'desc': title, 'delay': 2} if title else {'disable': True}
     if client is None:
         from tqdm.dask import TqdmCallback
         with TqdmCallback(**look):
