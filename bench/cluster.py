@@ -1,7 +1,7 @@
 """`ClusterKNN`: what sharding costs at 60 000 images, one and two workers at a million, ten million
 out of core, and near copies of a million.
 
-Needs the `cluster` extra and 30 GB of disk. The images are `variants` of Fashion-MNIST's training
+Needs the `cluster` extra and 30 GB of disk. The images are `_variants` of Fashion-MNIST's training
 set, the queries its test images. Each part runs in a process of its own; memory is what that
 process holds besides mapped files, which the machine may drop, and with them.
 """
@@ -39,7 +39,7 @@ class Peak(threading.Thread):
 
 def file_of(folder, n):
     "The first `n` variants of the training set as a file, its labels, and the test images."
-    from fashion_proto.cluster import variants
+    from fashion_proto.cluster import _variants
     from fashion_proto.data import load_fashion_mnist
 
     train, test = load_fashion_mnist()
@@ -48,7 +48,7 @@ def file_of(folder, n):
         file = np.lib.format.open_memmap(path, "w+", np.uint8, (n, 28, 28))
         for start in range(0, n, 100_000):
             stop = min(n, start + 100_000)
-            file[start:stop] = variants(train.images, start, stop)
+            file[start:stop] = _variants(train.images, start, stop)
     return path, np.asarray(train.labels.codes)[np.arange(n) % 60_000], test.images
 
 

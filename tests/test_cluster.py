@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from conftest import ROOT
-from fashion_proto.cluster import ClusterKNN, variants
+from fashion_proto.cluster import ClusterKNN, _variants
 from fashion_proto.core import pieces, shards
 from fashion_proto.core.shards import ask, merged, make_shard
 from fashion_proto.knn import KNN
@@ -270,7 +270,7 @@ def test_larger_than_what_is_mapped(fashion, tmp_path, monkeypatch):
     "Shards are opened and dropped again: the answers of `KNN` for 200 000 images, read from a file."
     train, test = fashion
     file = np.lib.format.open_memmap(tmp_path / "all.npy", "w+", np.uint8, (200_000, 28, 28))
-    for start in range(0, 200_000, 50_000): file[start:start + 50_000] = variants(train.images, start, start + 50_000)
+    for start in range(0, 200_000, 50_000): file[start:start + 50_000] = _variants(train.images, start, start + 50_000)
     labels = np.asarray(train.labels.codes)[np.arange(200_000) % 60_000]
     monkeypatch.setattr(shards, "OPEN_BYTES", 10**8)
     model = ClusterKNN(5, shard_size=50_000, progress=False).fit(tmp_path / "all.npy", labels)
@@ -281,9 +281,9 @@ def test_larger_than_what_is_mapped(fashion, tmp_path, monkeypatch):
 
 def test_variants(fashion):
     images = fashion[0].images
-    assert (variants(images, 0, 100) == images[:100]).all() and (variants(images, 75_000, 75_010, 1) != variants(images, 75_000, 75_010)).any()
-    with pytest.raises(ValueError, match="stop must be from 5 on"): variants(images, 5, 4)
-    with pytest.raises(TypeError, match="uint8"): variants(images / 255, 0, 1)
+    assert (_variants(images, 0, 100) == images[:100]).all() and (_variants(images, 75_000, 75_010, 1) != _variants(images, 75_000, 75_010)).any()
+    with pytest.raises(ValueError, match="stop must be from 5 on"): _variants(images, 5, 4)
+    with pytest.raises(TypeError, match="uint8"): _variants(images / 255, 0, 1)
 
 
 # What else takes images that are not in memory
