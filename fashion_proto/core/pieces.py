@@ -159,9 +159,11 @@ def computed(tasks, client=None, threads=1, title=None):
     "What Dask's `tasks` give; with a `title`, a bar says how many are done."
     dask, look = dask_or_line(), {'desc': title, 'delay': 2} if title else {'disable': True}
     if client is None:
-        from tqdm.dask import TqdmCallback
-        with TqdmCallback(**look):
-            return list(dask.compute(*tasks, scheduler='threads', num_workers=threads))
+        from dask.callbacks import Callback
+        with tqdm(**look) as bar:
+            def begin(_, state): bar.total = len(state['waiting']) + len(state['ready'])
+            with Callback(start_state=begin, posttask=lambda *_: bar.update()):
+                return list(dask.compute(*tasks, scheduler='threads', num_workers=threads))
     from distributed import as_completed
     futures = client.compute(list(tasks))
     try:
