@@ -124,7 +124,26 @@ def large(folder, n, kind):
     }
 
 
-PARTS = {"overhead": overhead, "workers": workers, "large": large}
+def copies(folder, n):
+    "All pairs alike to 0.99 among `n` images of a file: seconds, pairs of pieces, and memory."
+    from fashion_proto.copies import near_duplicates
+    from fashion_proto.core.pieces import pieces_of
+    from fashion_proto.data import load_fashion_mnist
+
+    path, _, _ = file_of(folder, n)
+    near_duplicates(load_fashion_mnist()[0].images[:3000])  # compile
+    pieces, peak = len(pieces_of(path).sizes), Peak()
+    took, pairs = seconds(near_duplicates, path, threshold=0.99)
+    return {
+        "n": n,
+        "seconds": took,
+        "comparisons": pieces * (pieces + 1) // 2,
+        "pairs": len(pairs),
+        "peak_bytes": peak.own,
+    }
+
+
+PARTS = {"overhead": overhead, "workers": workers, "large": large, "copies": copies}
 
 
 def measure():
@@ -137,6 +156,7 @@ def measure():
             "overhead": child("overhead"),
             "strong": [child("workers", 10**6, count) for count in (1, 2)],
             "weak": [child("workers", 5 * 10**5, 1)],
+            "copies": [child("copies", n) for n in (250_000, 10**6)],
             "large": {kind: child("large", 10**7, kind) for kind in ("ClusterKNN", "KNN")},
         }
     cluster, knn = found["large"]["ClusterKNN"], found["large"]["KNN"]

@@ -311,9 +311,10 @@ def near_duplicates(images, other=None, *, threshold=0.98, flips=False, shifts=0
     Notes
     -----
     Exact: every pair is found whose similarity, in double precision, reaches the threshold (to
-    1e-12); of a content that comes more than 100 times in one set each copy is listed with the
-    first only, and the first with all other images. An image of one colour only has no pattern,
-    and is like no other; `find_duplicates` finds equal ones. Uses the search of `KNN`.
+    1e-12); of a content that comes more than 100 times in one set (if not in memory: in one piece)
+    each copy is listed with the first only, and the first with all other images. An image of one
+    colour only has no pattern, and is like no other; `find_duplicates` finds equal ones. Uses the
+    search of `KNN`.
 
     Things of one outline on one ground correlate whatever their texture. So of images of 32 pixels
     or more a side, with a ground, a pair counts only if it agrees inside: on pixels that differ
