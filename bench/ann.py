@@ -39,6 +39,9 @@ def annoy(X):
         1500,
         2000,
         3000,
+        6000,
+        12_000,
+        30_000,
     ]
 
 
@@ -54,7 +57,7 @@ def hnswlib(X):
         index.set_ef(e)
         return lambda q: index.knn_query(q, K)[0][0], lambda Q: index.knn_query(Q, K)[0]
 
-    return use, [10, 13, 16, 17, 18, 20, 25, 30, 40, 60]
+    return use, [10, 13, 16, 17, 18, 20, 25, 30, 40, 60, 100, 200, 400]
 
 
 def of_faiss(X, factory, set, efforts):
@@ -77,12 +80,24 @@ def faiss_hnsw(X):
         X,
         "HNSW16",
         lambda _, i, e: setattr(i.hnsw, "efSearch", e),
-        [10, 16, 20, 22, 24, 26, 30, 40, 60],
+        [10, 16, 20, 22, 24, 26, 30, 40, 60, 120, 250, 600],
     )
 
 
+PROBES = [2, 4, 5, 6, 8, 12, 20, 30, 50]
+
+
 def faiss_ivf(X):
-    return of_faiss(X, "IVF256,Flat", lambda _, i, e: setattr(i, "nprobe", e), [2, 4, 5, 6, 8, 12])
+    return of_faiss(X, "IVF256,Flat", lambda _, i, e: setattr(i, "nprobe", e), PROBES)
+
+
+def faiss_panorama(X):
+    "The same lists, read along the main axes only as far as a distance may still matter."
+
+    def set(faiss, index, e):
+        faiss.ParameterSpace().set_index_parameter(index, "nprobe", e)
+
+    return of_faiss(X, "PCA784,IVF256,FlatPanorama8", set, PROBES)
 
 
 def faiss_recipe(X):
@@ -90,7 +105,9 @@ def faiss_recipe(X):
         index.k_factor = max(1.0, e / K)
         faiss.ParameterSpace().set_index_parameter(index, "efSearch", e)
 
-    return of_faiss(X, "PCA96,HNSW16_SQ8,RFlat", set, [20, 30, 34, 36, 38, 40, 50, 60])
+    return of_faiss(
+        X, "PCA96,HNSW16_SQ8,RFlat", set, [20, 30, 34, 36, 38, 40, 50, 60, 100, 200, 400]
+    )
 
 
 def usearch(X):
@@ -106,7 +123,7 @@ def usearch(X):
             lambda Q: index.search(Q, K, threads=1).keys,
         )
 
-    return use, [10, 15, 17, 20, 30]
+    return use, [10, 15, 17, 20, 30, 60, 120, 300]
 
 
 def voyager(X):
@@ -117,7 +134,7 @@ def voyager(X):
     return lambda e: (
         (lambda q: index.query(q, K, query_ef=e)[0]),
         lambda Q: index.query(Q, K, num_threads=1, query_ef=e)[0],
-    ), [10, 15, 17, 20, 30]
+    ), [10, 15, 17, 20, 30, 60, 120, 300]
 
 
 def pynndescent(X):
@@ -128,7 +145,7 @@ def pynndescent(X):
     return lambda e: (
         (lambda q: index.query(q[None], K, epsilon=e)[0][0]),
         lambda Q: index.query(Q, K, epsilon=e)[0],
-    ), [0.0, 0.05, 0.1, 0.12, 0.14, 0.2]
+    ), [0.0, 0.05, 0.1, 0.12, 0.14, 0.2, 0.3, 0.4]
 
 
 def scann(X):
@@ -158,6 +175,8 @@ def scann(X):
         (6, 100),
         (8, 100),
         (12, 100),
+        (20, 200),
+        (40, 400),
     ]
 
 
@@ -173,6 +192,9 @@ def ngt(X):
         0.02,
         0.03,
         0.05,
+        0.1,
+        0.15,
+        0.25,
     ]
 
 
@@ -197,7 +219,7 @@ def vsag(X):
         text = json.dumps({"hnsw": {"ef_search": e}})
         return lambda q: index.knn_search(vector=q, k=K, parameters=text)[0], None
 
-    return use, [10, 15, 17, 20, 30]
+    return use, [10, 15, 17, 20, 30, 60, 120, 300]
 
 
 def fitted(X):
@@ -215,7 +237,7 @@ def ours(X):
         model._effort = e
         return lambda q: model.kneighbors(q[None])[1][0], lambda Q: model.kneighbors(Q)[1]
 
-    return use, [13, 17, 20, 23, 26, 27, 30, 35, 46, 61]
+    return use, [13, 17, 20, 23, 26, 27, 30, 35, 46, 61, 100, 160, 300]
 
 
 def ours_raw(X):
@@ -235,7 +257,7 @@ def ours_raw(X):
 
         return single, None
 
-    return use, [13, 17, 20, 23, 26, 27, 30, 35, 46, 61]
+    return use, [13, 17, 20, 23, 26, 27, 30, 35, 46, 61, 100, 160, 300]
 
 
 ENGINES = {
@@ -243,6 +265,7 @@ ENGINES = {
     "hnswlib": hnswlib,
     "faiss HNSW": faiss_hnsw,
     "faiss IVF": faiss_ivf,
+    "faiss Panorama": faiss_panorama,
     "faiss PCA, HNSW, re-ranked": faiss_recipe,
     "usearch": usearch,
     "voyager": voyager,
@@ -314,7 +337,7 @@ def child(name, limits):
             {"effort": effort, "recall": hits / len(queries) / K, "per_s": len(rows) / best}
             | ({"batch_per_s": len(rows) / best_batch} if batch else {})
         )
-        if found["points"][-1]["recall"] > 0.996:
+        if found["points"][-1]["recall"] > 0.9999:
             break
     print(json.dumps(found))
 
