@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "nbs/_tools"))
-from run_notebooks import LAST, Seats, chapters, write_whole
+from run_notebooks import READERS, Seats, chapters, write_whole
 
 RUN = [sys.executable, str(ROOT / "nbs/_tools/run_notebooks.py")]
 
@@ -89,6 +89,11 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert page.read_text() == "first" and [p.name for p in tmp_path.iterdir()] == ["page.ipynb"]
 
 
-def test_what_reads_the_results_of_others_comes_last():
-    names = [p.name for p in chapters() if p.parent.name != "core"]
-    assert names[-len(LAST):] == LAST
+def test_what_reads_the_results_of_others_comes_after_them():
+    lessons = [p for p in chapters() if p.parent.name != "core"]
+    names = [p.name for p in lessons]
+    writers = [p.name for p in lessons if f"results/{p.stem}.json" in p.read_text()]
+    assert len(writers) > 9 and set(READERS) <= set(names) and names[-1] == "index.ipynb"
+    for reader in READERS:
+        assert all(names.index(p) < names.index(reader) for p in writers if p not in READERS)
+        assert all(p < READERS[reader] for p in writers if p not in READERS)

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from PIL import Image, ImageChops
 
 cfg = get_config()
 SECONDS = Path(__file__).with_name("seconds.json")  # of each chapter at the last `make prepare`
-LAST = ["15_verdict.ipynb", "index.ipynb"]  # these read what all others wrote, in this order
+READERS = {"15_verdict.ipynb": "12", "index.ipynb": "z"}  # they read what chapters up to here wrote
 MACHINE = re.compile(  # joblib, where it cannot count cores (no /sys) or share memory (no /dev/shm)
     r"joblib/(externals/loky/backend/context|_multiprocessing_helpers)\.py"
 )
@@ -135,10 +135,11 @@ def slim(png):
 
 def chapters():
     """The notebooks in the order in which they build on each other: the core first, then the
-    lessons."""
+    lessons, and each that reads what others wrote as soon as they have."""
+    lessons = cfg.nbs_path.glob("[!_]*.ipynb")
     return [
         *sorted(cfg.nbs_path.glob("core/[!_]*.ipynb")),
-        *sorted(cfg.nbs_path.glob("[!_]*.ipynb")),
+        *sorted(lessons, key=lambda path: READERS.get(path.name, path.name)),
     ]
 
 
@@ -171,7 +172,7 @@ def common():
 
 def fingerprint(path, results):
     "What the outputs of a notebook depend on, its own text and what other chapters wrote included."
-    read = sorted(p for p in results.glob("*") if p.name < path.name) if path.name in LAST else []
+    read = sorted(p for p in results.glob("*") if p.name < READERS.get(path.name, ""))
     text = b"".join(p.read_bytes() for p in [path, *read])
     return hashlib.sha256(text + common()).hexdigest()
 
@@ -277,16 +278,23 @@ class Book:
             if client.km is not None and client.km.provisioner is not None:
                 client.km.provisioner.process.kill()
 
+    def run_after(self, path, before):
+        "Run one chapter after those before it, unless one of them failed."
+        wait(before)
+        if not self.failed:
+            self.run(path)
+
     def run_all(self):
-        "Run what can run at the same time, then those that read the others' results."
-        first = [p for p in self.paths if p.name not in LAST]
+        "Run what can run at the same time; a chapter that reads others' results waits for them."
+        runs = []
         with ThreadPoolExecutor(self.seats.n) as pool:
             try:
-                for done in as_completed([pool.submit(self.run, p) for p in first]):
-                    done.result()
                 for path in self.paths:
-                    if path.name in LAST and not self.failed:
-                        pool.submit(self.run, path).result()
+                    waits = path.name in READERS
+                    job = (self.run_after, path, runs[:]) if waits else (self.run, path)
+                    runs.append(pool.submit(*job))
+                for done in as_completed(runs):
+                    done.result()
             except BaseException:
                 self.stop()
                 raise
