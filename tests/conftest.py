@@ -9,10 +9,14 @@ import threading
 import time
 from pathlib import Path
 
-import matplotlib
-import pytest
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if workers > 1:                                      # each has its share of the cores, before NumPy counts them
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // workers)))
 
-from fashion_proto.data import load_fashion_mnist
+import matplotlib  # noqa: E402
+import pytest  # noqa: E402
+
+from fashion_proto.data import load_fashion_mnist  # noqa: E402
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parent.parent

@@ -583,19 +583,24 @@ def test_neighbours_that_nearly_tie(dtype):
 
 
 def test_every_query_of_the_test_set(fashion):
-    "All 10 000 against int64 brute force: indices, distances, and ties by index."
+    """All 10 000 against brute force in whole numbers: indices, distances, and ties by index.
+
+    Products in single precision say which images can be that near; these are computed exactly.
+    """
     train, test = (part.images.reshape(len(part), -1) for part in fashion)
-    knn = KNN(10).fit(train, np.zeros(len(train)))
-    distances, indices = knn.kneighbors(test)
-    floats, squares = train.astype(np.float64), (train.astype(np.int64) ** 2).sum(axis=1)
-    for start in range(0, len(test), 500):           # products of whole numbers below 2**53 are exact in double precision
-        queries = test[start:start + 500].astype(np.float64)
-        exact = squares - 2 * (queries @ floats.T).astype(np.int64) + (queries**2).sum(axis=1).astype(np.int64)[:, None]
-        limit = np.partition(exact, 9, axis=1)[:, 9:10]
-        for i, row in enumerate(exact):
-            near = np.flatnonzero(row <= limit[i])
-            near = near[np.argsort(row[near], kind="stable")][:10]
-            assert (indices[start + i] == near).all() and (distances[start + i] == np.sqrt(row[near])).all()
+    distances, indices = KNN(10).fit(train, np.zeros(len(train))).kneighbors(test)
+    floats, squares = train.astype(np.float32), (train.astype(np.int64) ** 2).sum(axis=1)
+    margin = 2 * 784 * 2.0**-24 * squares.max() + 16     # of a product of 784 terms, twice, and of the sums
+    for start in range(0, len(test), 500):
+        own = test[start:start + 500]
+        rough = squares.astype(np.float32) - 2 * (own.astype(np.float32) @ floats.T)
+        limit = distances[start:start + 500, -1:]**2 - (own.astype(np.int64) ** 2).sum(axis=1, keepdims=True)
+        i, j = np.nonzero(rough <= (limit + margin).astype(np.float32))
+        exact = ((own[i].astype(np.int32) - train[j]) ** 2).sum(axis=1)
+        order = np.lexsort((j, exact, i))
+        first = np.searchsorted(i[order], np.arange(len(own)))[:, None] + np.arange(10)
+        assert (indices[start:start + 500] == j[order][first]).all()
+        assert (distances[start:start + 500] == np.sqrt(exact[order][first])).all()
 
 
 def test_memory_grows_with_few_bytes_an_image(fashion):

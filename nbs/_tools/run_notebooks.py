@@ -29,6 +29,7 @@ from pathlib import Path
 
 import joblib
 import nbformat
+import share_cores
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbdev.config import get_config
@@ -40,7 +41,6 @@ READERS = {"15_verdict.ipynb": "12", "index.ipynb": "z"}  # they read what chapt
 MACHINE = re.compile(  # joblib, where it cannot count cores (no /sys) or share memory (no /dev/shm)
     r"joblib/(externals/loky/backend/context|_multiprocessing_helpers)\.py"
 )
-CLOCK = re.compile(r"#\|\s*timing|perf_counter|with_time")
 
 
 class Seats:
@@ -72,23 +72,27 @@ class Client(NotebookClient):
         if self.skip & set(re.findall(r"(?m)^#\|\s*([\w-]+)", cell.source)):
             return cell
         self.at = cell_index
-        with self.seats.take(self.seats.n if CLOCK.search(cell.source) else 1):
+        with self.seats.take(self.seats.n if share_cores.CLOCK.search(cell.source) else 1):
             return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
 def client_for(path, folder, flags=(), seats=None):
     "What runs the notebook at `path` in `folder`."
+    seats = seats or Seats(1)
     client = Client(
         nbformat.read(path, as_version=4),
         timeout=900,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=[
+            "--log-level=ERROR",
+            *([f"--IPKernelApp.exec_lines={share_cores.IN_KERNEL}"] if seats.n > 1 else []),
+        ],
         resources={"metadata": {"path": str(folder)}},
     )
     client.skip = frozenset(cfg.tst_flags.split()) - set(flags)
-    client.seats = seats or Seats(1)
+    client.seats = seats
     return client
 
 
