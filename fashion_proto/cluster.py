@@ -272,7 +272,9 @@ class ClusterKNN(_OverShards):
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
         """The training images nearest to each image, nearest first, equal distances by lower index.
 
-        Parameters and result are those of `KNN.kneighbors`; `X` may be whatever `fit` takes.
+        As `KNN.kneighbors`; `X` may be whatever `fit` takes. Returns distances (float64) and row
+        numbers (intp), both (n_queries, n_neighbors); raises ValueError for images of another size
+        and more neighbours than images, FileNotFoundError or ValueError for a lost or cut shard.
         """
         own, k = X is None, self._n_neighbors(n_neighbors, X is None)
         found = [answer for rows in self._sweeps(X) for answer in self._ask_all(rows, k + own)]
@@ -283,7 +285,8 @@ class ClusterKNN(_OverShards):
     def radius_neighbors(self, X=None, radius=None, return_distance=True):
         """The training images within a radius of each image, nearest first.
 
-        Parameters and result are those of `KNN.radius_neighbors`; `X` may be whatever `fit` takes.
+        As `KNN.radius_neighbors`; `X` may be whatever `fit` takes. Returns two arrays of arrays,
+        one for each query: distances (float64), row numbers (intp); raises as `kneighbors` does.
         """
         self._check_search()
         radius, found, m = check_number('radius', radius, 0), [], len(self.shards_)
