@@ -35,19 +35,24 @@ def test_a_chapter_that_fails_names_its_cell_and_the_others_run(tmp_path):
     assert nbformat.read(good, 4).cells[0].outputs and not nbformat.read(bad, 4).cells[0].outputs
 
 
-def test_a_kernel_that_dies_is_named(tmp_path):
+def more(folder, n): return [notebook(folder / f"more{i}.ipynb", "6 * 7") for i in range(n)]
+
+
+@pytest.mark.parametrize("others", [0, 3])             # four kernels and more are forked
+def test_a_kernel_that_dies_is_named(tmp_path, others):
     dead = notebook(tmp_path / "dead.ipynb", "import os\nos._exit(1)")
-    done = run("--write", dead)
+    done = run("--write", dead, *more(tmp_path, others))
     assert done.returncode == 1 and "dead, cell 0:" in done.stderr and "os._exit" in done.stderr
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path, ending):
+@pytest.mark.parametrize("ending, others", [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path, ending, others):
     note = tmp_path / "pid"
     first = notebook(tmp_path / "a.ipynb", "6 * 7")
     slow = notebook(tmp_path / "b.ipynb", f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
     before = slow.read_bytes()
-    runner = subprocess.Popen([*RUN, "--write", str(first), str(slow)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    paths = [first, slow, *more(tmp_path, others)]
+    runner = subprocess.Popen([*RUN, "--write", *map(str, paths)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (note.exists() and note.read_text() and nbformat.read(first, 4).cells[0].outputs):
         assert time.monotonic() < deadline and runner.poll() is None
@@ -56,7 +61,7 @@ def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path, ending):
     assert "the same command goes on" in runner.communicate(timeout=60)[1] and runner.returncode == 1
     while os.path.exists(f"/proc/{note.read_text()}") and time.monotonic() < deadline: time.sleep(0.1)
     with pytest.raises(ProcessLookupError): os.kill(int(note.read_text()), 0)
-    assert slow.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["a.ipynb", "b.ipynb", "pid"]
+    assert slow.read_bytes() == before and set(tmp_path.iterdir()) == {note, *paths}
 
 
 def test_a_cell_that_measures_time_is_alone():

@@ -30,10 +30,12 @@ from pathlib import Path
 import joblib
 import nbformat
 import share_cores
+from jupyter_client.provisioning import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbdev.config import get_config
 from PIL import Image, ImageChops
+from warm_kernels import Forks
 
 cfg = get_config()
 SECONDS = Path(__file__).with_name("seconds.json")  # of each chapter at the last `make prepare`
@@ -63,10 +65,26 @@ class Seats:
             self.free.release(n)
 
 
+class Warm(LocalProvisioner):
+    "Forks a kernel from a process that has the libraries, rather than start one without them."
+
+    async def launch_kernel(self, cmd, **kwargs):
+        self.process = self.forks.start(cmd, kwargs["env"], kwargs["cwd"])
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+
 class Client(NotebookClient):
     "A notebook client that leaves out the cells with a flag in `skip`, and lets clocks run alone."
 
-    skip, seats, at = frozenset(), Seats(1), 0
+    skip, seats, at, forks = frozenset(), Seats(1), 0, None
+
+    def create_kernel_manager(self):
+        km = super().create_kernel_manager()
+        if self.forks:
+            km.provisioner = Warm(kernel_spec=km.kernel_spec, parent=km)
+            km.provisioner.forks = self.forks
+        return km
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
         if self.skip & set(re.findall(r"(?m)^#\|\s*([\w-]+)", cell.source)):
@@ -76,7 +94,7 @@ class Client(NotebookClient):
             return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
-def client_for(path, folder, flags=(), seats=None):
+def client_for(path, folder, flags=(), seats=None, forks=None):
     "What runs the notebook at `path` in `folder`."
     seats = seats or Seats(1)
     client = Client(
@@ -92,7 +110,7 @@ def client_for(path, folder, flags=(), seats=None):
         resources={"metadata": {"path": str(folder)}},
     )
     client.skip = frozenset(cfg.tst_flags.split()) - set(flags)
-    client.seats = seats
+    client.seats, client.forks = seats, forks
     return client
 
 
@@ -234,7 +252,7 @@ class Book:
     def __init__(self, paths, flags=(), out=None, write=False, jobs=1):
         self.paths, self.flags, self.out, self.write = paths, flags, out, write
         self.seats, self.progress = Seats(jobs), Progress(paths)
-        self.running, self.failed = set(), []
+        self.running, self.failed, self.forks = set(), [], None
 
     def target(self, path):
         return self.out / path.resolve().relative_to(cfg.nbs_path) if self.out else path
@@ -260,7 +278,7 @@ class Book:
         if self.is_done(path):
             return self.progress.say(path, "has run, and nothing changed", ran=False)
         start = time.time()
-        client = client_for(path, self.target(path).parent, self.flags, self.seats)
+        client = client_for(path, self.target(path).parent, self.flags, self.seats, self.forks)
         self.running.add(client)
         try:
             self.keep(path, run(client))
@@ -291,6 +309,8 @@ class Book:
     def run_all(self):
         "Run what can run at the same time; a chapter that reads others' results waits for them."
         runs = []
+        if len(self.paths) > 3 and sys.platform == "linux":  # elsewhere forks may not use libraries
+            self.forks = Forks()
         with ThreadPoolExecutor(self.seats.n) as pool:
             try:
                 for path in self.paths:
