@@ -156,12 +156,12 @@ def slim(png):
 
 
 def chapters():
-    """The notebooks in the order in which they build on each other: the core first, then the
-    lessons, and each that reads what others wrote as soon as they have."""
+    """The notebooks in the order in which they run: the lessons, each that reads what others wrote
+    as soon as they have, and the core, whose short chapters fill what is left of the time."""
     lessons = cfg.nbs_path.glob("[!_]*.ipynb")
     return [
-        *sorted(cfg.nbs_path.glob("core/[!_]*.ipynb")),
         *sorted(lessons, key=lambda path: READERS.get(path.name, path.name)),
+        *sorted(cfg.nbs_path.glob("core/[!_]*.ipynb")),
     ]
 
 
@@ -297,8 +297,9 @@ class Book:
         "End the kernels that run; what has run stays."
         self.seats.closed = True
         for client in list(self.running):
-            if client.km is not None and client.km.provisioner is not None:
-                client.km.provisioner.process.kill()
+            kernel = getattr(getattr(client.km, "provisioner", None), "process", None)
+            if kernel is not None:  # it has been started, and has not ended
+                kernel.kill()
 
     def run_after(self, path, before):
         "Run one chapter after those before it, unless one of them failed."
@@ -311,7 +312,7 @@ class Book:
         runs = []
         if len(self.paths) > 3 and sys.platform == "linux":  # elsewhere forks may not use libraries
             self.forks = Forks()
-        with ThreadPoolExecutor(self.seats.n) as pool:
+        with ThreadPoolExecutor(self.seats.n + 1) as pool:  # one more starts or ends its kernel
             try:
                 for path in self.paths:
                     waits = path.name in READERS

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 
 LIBRARIES = """ipykernel.kernelapp matplotlib.pyplot numba.typed scipy.optimize scipy.stats
@@ -43,7 +44,8 @@ class Fork:
         self.pid = pid
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(self.pid, number)
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
@@ -54,7 +56,7 @@ class Fork:
     def poll(self):
         "None while it runs."
         try:
-            self.send_signal(0)
+            os.kill(self.pid, 0)
         except ProcessLookupError:
             return 0
 
