@@ -485,8 +485,8 @@ def all_distances(queries, points, metric):
     queries, points = queries.astype(kind), points.astype(kind)
     if metric == "cosine":
         return cdist(queries.astype(float), points.astype(float), "cosine")
-    step = np.stack([query - points for query in queries])
-    return np.abs(step).sum(axis=2) if metric == "manhattan" else np.sqrt((step**2).sum(axis=2))
+    if metric == "manhattan": return np.array([np.abs(query - points).sum(axis=1) for query in queries])
+    return np.sqrt([((query - points)**2).sum(axis=1) for query in queries])
 
 
 def engine_of(points, metric):

@@ -159,16 +159,16 @@ def test_sandbox_by_mouse_touch_and_keyboard(at, width, scheme):
 
 
 def test_map_moves_smoothly(at):
-    "Frames while the whole map of 10 000 images is dragged and zoomed; the best of three tries, since the machine may be busy."
+    "Frames while the whole map of 10 000 images is dragged and zoomed; in one of three tries, since the machine may be busy."
     page = at("mistakes.html#map")
     page.wait_for_function("explorer.map.k > 0")
     count = """async near => { const { map } = explorer; map.zoom(near ? 12 : 1); await new Promise(r => setTimeout(r, 1500));
         const times = []; let last = performance.now();
         for (let j = 0; j < 60; j++) { map.pan(j % 2 ? 9 : -8, 3); await new Promise(requestAnimationFrame); const now = performance.now(); times.push(now - last); last = now; }
         return times; }"""
-    rates = [max(1000 / np.median(page.evaluate(count, near)) for _ in range(3)) for near in (False, True)]
-    print("frames a second, far and near:", np.round(rates))
-    assert min(rates) >= 30 and page.evaluate("explorer.map.thumbnails")
+    for near in (False, True):
+        assert any(1000 / np.median(page.evaluate(count, near)) >= 30 for _ in range(3)), "frames a second"
+    assert page.evaluate("explorer.map.thumbnails")
 
 
 def test_mistakes_are_those_of_the_verdict(at):
@@ -181,12 +181,15 @@ def test_mistakes_are_those_of_the_verdict(at):
 
 
 @pytest.mark.parametrize("name", ["mistakes.html", "mistakes.html#map", "mistakes.html#knn/Shirt/Coat", "sandbox.html"])
-@pytest.mark.parametrize("width, scheme", [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
-def test_pages_fit(at, name, width, scheme):
-    page = at(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page.wait_for_timeout(300)
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert page.evaluate("[...document.querySelectorAll('button')].filter(b => b.checkVisibility() && !(b.textContent.trim() || b.getAttribute('aria-label'))).length") == 0
+@pytest.mark.parametrize("widths, scheme", [((1280, 360), "light"), ((360, 1280), "dark")])
+def test_pages_fit(at, name, widths, scheme):
+    "As loaded, and with a window of another width."
+    page = at(name, viewport={"width": widths[0], "height": 800}, color_scheme=scheme)
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert page.evaluate("[...document.querySelectorAll('button')].filter(b => b.checkVisibility() && !(b.textContent.trim() || b.getAttribute('aria-label'))).length") == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from play import write_pages
@@ -29,8 +30,9 @@ if note.exists() and note.read_text() == made_from.hexdigest():
     print(f"the book is ready, and nothing changed: open {out / 'index.html'}")
     sys.exit()
 
-with tempfile.TemporaryDirectory() as tmp:
+with tempfile.TemporaryDirectory() as tmp, ProcessPoolExecutor(1) as beside:
     html = Path(tmp) / "html"  # myst-nb leaves a folder of its own beside it
+    play = beside.submit(write_pages, Path(tmp) / "play")  # while Sphinx makes the other pages
     if sphinx(
         [
             "-b",
@@ -47,7 +49,8 @@ with tempfile.TemporaryDirectory() as tmp:
         ]
     ):
         sys.exit(1)
-    write_pages(html / "play")
+    play.result()
+    shutil.move(Path(tmp) / "play", html)
     (html / ".nojekyll").touch()  # or GitHub Pages would drop the folders that start with _
     (html / note.name).write_text(made_from.hexdigest())
     new = out.with_name(f"{out.name}.new")  # beside the old one, which stays until this is whole
