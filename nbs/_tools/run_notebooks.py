@@ -240,7 +240,7 @@ class Progress:
         weight = self.weights.pop(path)
         self.worked += weight if ran else 0
         left = sum(self.weights.values())
-        pace = (time.time() - self.start) / self.worked if self.worked else 0.6
+        pace = (time.time() - self.start + 40) / (self.worked + 100)  # 0.4 before anything is known
         more = f"; about {span(left * pace)} to go" if left else ""
         n = self.all - len(self.weights)
         print(f"{n:2} of {self.all}  {name_of(path):22} {text}{more}", flush=True)
