@@ -71,7 +71,7 @@ def fill_sketches(z, squares, lead, steps, rest):
         for j in range(first): square_lead += z[i, j]**2
         for j in range(first, z.shape[1]): square_steps += z[i, j]**2
         unit, error = np.sqrt(square_steps) / STEPS_LENGTH, ROUNDING * squares[i]
-        lead[i, :first] = z[i, :first]
+        for j in range(first): lead[i, j] = z[i, j]
         lead[i, first] = up * np.sqrt(max(squares[i] - square_lead, 0.) + error)
         lead[i, first + 1] = squares[i] * (1 - ROUNDING) - 1e-30
         for j in range(steps.shape[1]):
@@ -131,11 +131,14 @@ def put_in_order(array, order):
     done, row = np.zeros(len(order), np.bool_), np.empty(array.shape[1], array.dtype)
     for start in range(len(order)):
         if done[start]: continue
-        row[:], i = array[start], start
+        for j in range(len(row)): row[j] = array[start, j]
+        i = start
         while order[i] != start:
-            array[i], done[i] = array[order[i]], True
-            i = order[i]
-        array[i], done[i] = row, True
+            done[i], moved = True, order[i]
+            for j in range(len(row)): array[i, j] = array[moved, j]
+            i = moved
+        for j in range(len(row)): array[i, j] = row[j]
+        done[i] = True
 
 def make_boxes(sketch):
     "The sketches put in order, box by box, and each box's least and greatest values."
