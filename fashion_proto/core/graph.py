@@ -68,7 +68,7 @@ COSINE_OF_RESTS = np.float32(0.4)
 def shorten_query(query, scale, directions, shift, out, short):
     "Put the short row of one image into `short`, whole numbers that may lie outside 0 to 255."
     last, square, lead = len(out) - 1, np.float32(0), np.float32(0)
-    out[:] = shift
+    for j in range(len(out)): out[j] = shift[j]
     for i in range(len(query)):
         value = scale * np.float32(query[i])
         if value != 0:
