@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Work', 'IN_BOXES', 'AFTER_LEAD', 'IN_FULL', 'Asked', 'STORED', 'box_bounds', 'lead_bounds', 'product_of_steps',
-           'left_in_box', 'squared_limit', 'own_boxes', 'begin', 'nearest_in_boxes', 'settle', 'within_in_boxes',
-           'axes_of', 'ExactSearch', 'nanoseconds', 'promise', 'exact_search_if_it_helps', 'arrays_of_search',
-           'search_from_arrays']
+           'left_in_box', 'squared_limit', 'own_boxes', 'begin', 'nearest_first', 'nearest_in_boxes', 'settle',
+           'within_in_boxes', 'axes_of', 'ExactSearch', 'nanoseconds', 'promise', 'exact_search_if_it_helps',
+           'arrays_of_search', 'search_from_arrays']
 
 # %% ../../nbs/core/bounds.ipynb #dfd1c61f
 #| code-fold: true
@@ -115,6 +115,14 @@ def begin(kind, lead, low, high, most, near, limit, own):
     return away.argsort()
 
 @compiled()
+def nearest_first(bounds, which, n):
+    "Put the first `n` of `which` in the order of their bounds."
+    own, places = np.empty(n, np.float32), which[:n].copy()
+    for j in range(n): own[j] = bounds[which[j]]
+    turns = own.argsort()
+    for j in range(n): which[j] = places[turns[j]]
+
+@compiled()
 def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, indices, work):
     """Fill `values` and `indices`, one row a query, with the nearest points; count the `work`.
 
@@ -134,7 +142,7 @@ def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, ind
             if turn >= 0 and box == own[q] or near[q, box] > limit[q]: continue
             left = left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts,
                                limit[q], bounds, which, work)
-            if turn < 0: which[:left] = which[:left][bounds[which[:left]].argsort()]
+            if turn < 0: nearest_first(bounds, which, left)
             for i in range(left):
                 if bounds[which[i]] > limit[q]: continue
                 at, last = order[starts[box] + which[i]], values[q, -1]
