@@ -45,6 +45,13 @@ def test_a_kernel_that_dies_is_named(tmp_path, others):
     assert done.returncode == 1 and "dead, cell 0:" in done.stderr and "os._exit" in done.stderr
 
 
+def test_a_forked_kernel_shows_figures(tmp_path):
+    drawn = notebook(tmp_path / "drawn.ipynb", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);", "1 + 1")
+    assert run("--write", drawn, *more(tmp_path, 3)).returncode == 0
+    figure, number = nbformat.read(drawn, 4).cells
+    assert "image/png" in figure.outputs[0].data and number.outputs[0].data["text/plain"] == "2"
+
+
 @pytest.mark.parametrize("ending, others", [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
 def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path, ending, others):
     note = tmp_path / "pid"

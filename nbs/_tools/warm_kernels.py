@@ -85,6 +85,8 @@ def main():
     "Import the libraries, then fork a kernel for each line that comes."
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever ends is gone at once
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends its kernels
+    # matplotlib asks for this when it is imported; a kernel would have set it before
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     for name in LIBRARIES:
         import_module(name)
     for line in sys.stdin:
