@@ -106,8 +106,7 @@ def _similarities(images, i, others, j, metric):
 def _positions(images, others, flips, shifts):
     "Each way to lay the images on the others: mirrored, moved down and right, the two stacks."
     ways = [(False, images), (True, images[:, :, ::-1])] if flips else [(False, images)]
-    for mirrored, own in ways:
-        yield mirrored, 0, 0, own, others
+    for mirrored, own in ways: yield mirrored, 0, 0, own, others
     if not shifts: return
     high, wide = images.shape[1] - shifts, images.shape[2] - shifts
     inner, moves = others[:, shifts:high, shifts:wide], range(-shifts, shifts + 1)

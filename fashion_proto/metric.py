@@ -164,8 +164,7 @@ class ClassMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return project_rows(X, np.arange(len(X)), self._mean, self.axes_,
-                            n_threads(self.n_jobs))
+        return project_rows(X, np.arange(len(X)), self._mean, self.axes_, n_threads(self.n_jobs))
 
     @property
     def _n_features_out(self): return self.axes_.shape[1]

@@ -118,9 +118,8 @@ def begin(kind, lead, low, high, most, near, limit, own):
 def nearest_first(bounds, which, n):
     "Put the first `n` of `which` in the order of their bounds."
     own, places = np.empty(n, np.float32), which[:n].copy()
-    for j in range(n): own[j] = bounds[which[j]]
-    turns = own.argsort()
-    for j in range(n): which[j] = places[turns[j]]
+    for j in range(n): own[j] = bounds[places[j]]
+    for j, turn in enumerate(own.argsort()): which[j] = places[turn]
 
 @compiled()
 def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, indices, work):

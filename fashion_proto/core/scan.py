@@ -6,7 +6,7 @@
 __all__ = ['BYTES', 'NUMBERS', 'COSINE', 'CITY_BYTES', 'CITY_NUMBERS', 'MOST_BYTES', 'ROUNDED', 'FEW', 'TILE', 'square_of_bytes',
            'sum_of_bytes', 'square_of_numbers', 'square_in_order', 'sum_of_numbers', 'sum_in_order', 'kind_of',
            'distance', 'in_order', 'insert_sorted', 'fill_distances', 'fill_in_order', 'nearest_of_one', 'some_within',
-           'kth_least', 'tighten', 'keep_close', 'nearest_of_lists', 'centre_of', 'FlatSearch']
+           'tighten', 'keep_close', 'nearest_of_lists', 'centre_of', 'FlatSearch']
 
 # %% ../../nbs/core/scan.ipynb #dfaec42a
 #| code-fold: true
@@ -141,27 +141,11 @@ def some_within(row, factors, squares, limit):
     for j in range(len(row)): count += np.int32(row[j]*factors[j] + squares[j] <= limit)
     return count > 0
 
-# %% ../../nbs/core/scan.ipynb #84245997
-@compiled()
-def kth_least(values, k):
-    "The `k`-th smallest of some numbers (C. A. R. Hoare, Algorithm 65, CACM 1961)."
-    own, low, high = values.copy(), 0, len(values) - 1
-    while low < high:
-        pivot, i, j = own[(low + high) // 2], low, high
-        while i <= j:
-            while own[i] < pivot: i += 1
-            while own[j] > pivot: j -= 1
-            if i <= j: own[i], own[j], i, j = own[j], own[i], i + 1, j - 1
-        if k - 1 <= j: high = j
-        elif k - 1 >= i: low = i
-        else: break
-    return own[k - 1]
-
 # %% ../../nbs/core/scan.ipynb #840bbff8
 @compiled()
 def tighten(rough, at, count, k, margin):
     "Keep of the first `count` what may be among the `k` least; how many these are, and the limit."
-    limit, kept = kth_least(rough[:count], k) + margin, 0
+    limit, kept = np.sort(rough[:count])[k - 1] + margin, 0
     for i in range(count):
         rough[kept], at[kept] = rough[i], at[i]
         kept += rough[i] <= limit

@@ -130,15 +130,12 @@ def put_in_order(array, order):
     "Let each row `i` of an array become what row `order[i]` was."
     done, row = np.zeros(len(order), np.bool_), np.empty(array.shape[1], array.dtype)
     for start in range(len(order)):
-        if done[start]: continue
         for j in range(len(row)): row[j] = array[start, j]
         i = start
-        while order[i] != start:
+        while not done[i]:
             done[i], moved = True, order[i]
-            for j in range(len(row)): array[i, j] = array[moved, j]
+            for j in range(len(row)): array[i, j] = row[j] if moved == start else array[moved, j]
             i = moved
-        for j in range(len(row)): array[i, j] = row[j]
-        done[i] = True
 
 def make_boxes(sketch):
     "The sketches put in order, box by box, and each box's least and greatest values."
