@@ -9,8 +9,10 @@ import time
 import nbformat
 import pytest
 from conftest import ROOT
+from nbclient import NotebookClient
 
 sys.path.insert(0, str(ROOT / "nbs/_tools"))
+from compile_once import in_kernel
 from run_notebooks import READERS, Seats, chapters, write_whole
 
 RUN = [sys.executable, str(ROOT / "nbs/_tools/run_notebooks.py")]
@@ -50,6 +52,21 @@ def test_a_forked_kernel_shows_figures(tmp_path):
     assert run("--write", drawn, *more(tmp_path, 3)).returncode == 0
     figure, number = nbformat.read(drawn, 4).cells
     assert "image/png" in figure.outputs[0].data and number.outputs[0].data["text/plain"] == "2"
+
+
+@pytest.mark.parametrize("few, hits", [(2, 1), (3, 0)])             # as in the module, and changed
+def test_a_kernel_finds_what_the_package_has_compiled(tmp_path, few, hits):
+    imports = "from fashion_proto.core.checks import compiled"
+    loop = "@compiled()\ndef ours(n):\n    total = FEW\n    for i in range(n): total += i\n    return total"
+    (tmp_path / "a.py").write_text("\n\n".join(['"A module."', imports, "FEW = 2", loop, ""]))
+    subprocess.run([sys.executable, "-c", "from a import ours; ours(4)"], cwd=tmp_path, check=True)
+    ask = "import inspect\nprint(ours(4), sum(ours.stats.cache_hits.values()), inspect.getsource(ours.py_func) == source)"
+    path = notebook(tmp_path / "a.ipynb", "#| default_exp a", f"#| export\n{imports}", f"#| export\nFEW = {few}",
+                    f"#| export\n{loop}", f"source = {loop + chr(10)!r}\n{ask}")
+    nb = nbformat.read(path, 4)
+    lines = [f"--IPKernelApp.exec_lines={line}" for line in in_kernel(nb, tmp_path)]
+    NotebookClient(nb, extra_arguments=lines, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert nb.cells[-1].outputs[0].text == f"{6 + few} {hits} True\n"
 
 
 @pytest.mark.parametrize("ending, others", [(signal.SIGINT, 2), (signal.SIGTERM, 0)])

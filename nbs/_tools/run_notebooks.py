@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from pathlib import Path
 
+import compile_once
 import joblib
 import nbformat
 import share_cores
@@ -97,15 +98,19 @@ class Client(NotebookClient):
 def client_for(path, folder, flags=(), seats=None, forks=None):
     "What runs the notebook at `path` in `folder`."
     seats = seats or Seats(1)
+    nb = nbformat.read(path, as_version=4)
+    first = compile_once.in_kernel(nb, cfg.lib_path)
+    if seats.n > 1:
+        first.append(share_cores.IN_KERNEL)
     client = Client(
-        nbformat.read(path, as_version=4),
+        nb,
         timeout=900,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=[
             "--log-level=ERROR",
-            *([f"--IPKernelApp.exec_lines={share_cores.IN_KERNEL}"] if seats.n > 1 else []),
+            *(f"--IPKernelApp.exec_lines={line}" for line in first),
         ],
         resources={"metadata": {"path": str(folder)}},
     )
