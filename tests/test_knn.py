@@ -920,3 +920,18 @@ def test_directions_are_orthonormal_to_the_last_bits(p):
     axes = directions[:, :min(p, 87)]
     assert not directions[:, min(p, 87):].any()
     assert np.linalg.norm(axes.T @ axes - np.eye(axes.shape[1]), 2) < p * 2**-50
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ties_and_pickling_compile_no_loop_anew(dtype):
+    rng = np.random.default_rng(0)
+    points = np.round(rng.normal(size=(6000, 3)) @ rng.normal(size=(3, 40))).astype(dtype)
+    points[3000:] = points[:3000]                        # every neighbour ties with another
+    knn = KNN(3).fit(points, np.arange(6000) % 2)
+    alike = KNN(3).fit(points + rng.normal(size=points.shape).astype(dtype) / 9, np.arange(6000) % 2)
+    alike.kneighbors(points[:20])                        # few ties, if any
+    loops = bounds.nearest_in_boxes, bounds.settle
+    before = [len(loop.signatures) for loop in loops]
+    found, again = (model.kneighbors(points[:200]) for model in (knn, pickle.loads(pickle.dumps(knn))))
+    assert [len(loop.signatures) for loop in loops] == before
+    assert all((a == b).all() for a, b in zip(found, again))

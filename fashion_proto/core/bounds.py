@@ -211,9 +211,8 @@ class ExactSearch:
         "The sketches of rows; zeros for Manhattan's distance."
         if self.metric != 'manhattan':
             return make_sketches(rows, self.mean, self.directions, scales, threads)
-        n = len(rows)
-        return Sketch(np.zeros((n, LEAD + 1), np.float32), np.zeros((n, 0), np.int16),
-                      np.zeros((n, 2), np.float32))
+        parts = (LEAD + 1, np.float32), (0, np.int16), (2, np.float32)
+        return Sketch(*(np.zeros((len(rows), width), kind) for width, kind in parts))
 
     def _asked(self, queries, threads):
         "Queries in the order of their own boxes, and which of them are unfit for bounds."
@@ -245,23 +244,24 @@ class ExactSearch:
         if most is None: most = np.full(len(queries), np.inf)
         distances, indices, work, tied = self._nearest(queries, k, threads, most, False)
         if len(tied):
-            again = self._nearest(queries[tied], k, threads, most[tied], True)
+            again = self._nearest(native_rows(queries[tied]), k, threads, most[tied], True)
             distances[tied], indices[tied], work = *again[:2], work + again[2]
         return distances, indices, Work(*work)
 
     def _nearest(self, queries, k, threads, most, slow):
         "As `nearest`, and which queries tie at the k-th place unless distances are added in order."
-        kind = kind_of(queries, self.points, self.metric)
+        points = native_rows(self.points)        # writable after unpickling: compiled once more
+        kind = kind_of(queries, points, self.metric)
         distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
         work, all_tied, rounded = np.zeros(3, np.int64), [], kind in (NUMBERS, CITY_NUMBERS)
 
         def run(asked):
             values, done = np.empty((len(asked.lead), k)), np.zeros(3, np.int64)
             at, rows = np.empty(values.shape, np.intp), start + asked.rows
-            left_out = nearest_in_boxes(kind, asked, self.points, self.scales, self.boxes,
-                                        most[rows], slow, values, at, done)
+            left_out = nearest_in_boxes(kind, asked, points, self.scales, self.boxes, most[rows],
+                                        slow, values, at, done)
             tied = (left_out < np.inf) & (left_out <= ROUNDED * values[:, -1])
-            if rounded: settle(kind, asked.queries, asked.rows, self.points, values, at)
+            if rounded: settle(kind, asked.queries, asked.rows, points, values, at)
             distances[rows], indices[rows] = values, at
             return done, rows[tied & rounded]
 
@@ -269,20 +269,20 @@ class ExactSearch:
             done, tied = zip(*spread(run, batches, threads))
             work, all_tied = work + sum(done), [*all_tied, *tied]
             if len(unfit):
-                found = search(queries[unfit], self.points, k, self.metric, self._centre())
+                found = search(queries[unfit], points, k, self.metric, self._centre())
                 distances[unfit], indices[unfit] = found
         return distances, indices, work, np.concatenate([np.zeros(0, np.intp), *all_tied])
 
     def within(self, queries, radius, threads=1):
         "For each query the distances and indices of the points within `radius`, nearest first."
-        queries, out = native_rows(queries), [None] * len(queries)
-        kind = kind_of(queries, self.points, self.metric)
+        queries, points, out = *map(native_rows, (queries, self.points)), [None] * len(queries)
+        kind = kind_of(queries, points, self.metric)
 
         def run(asked):
             found, room = 2**16, 0
             while found > room:                  # once, or twice if there was no room for all
                 room, values, hits = found, np.empty(found), np.empty((found, 2), np.intp)
-                found = within_in_boxes(kind, asked, self.points, self.scales, self.boxes, radius,
+                found = within_in_boxes(kind, asked, points, self.scales, self.boxes, radius,
                                         values, hits)
             distances, (q, at) = values[:found], hits[:found].T
             order = np.lexsort((at, distances, q))
@@ -292,7 +292,7 @@ class ExactSearch:
 
         for start, batches, unfit in self._batches(queries, threads):
             spread(run, batches, threads)
-            found = search_within(queries[unfit], self.points, radius, self.metric, self._centre())
+            found = search_within(queries[unfit], points, radius, self.metric, self._centre())
             for row, pair in zip(unfit, found): out[row] = pair
         return out
 

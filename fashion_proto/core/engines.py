@@ -89,9 +89,8 @@ class Graph:
     def restore(cls, points, arrays):
         "The engine that gave the `arrays`."
         self = cls.__new__(cls)
-        self.points = points
-        names = 'order', 'codes', 'links', 'directions', 'shift'
-        held = [frozen(arrays[name]) for name in names]
+        self.points = frozen(points)
+        held = [frozen(arrays[name]) for name in 'order codes links directions shift'.split()]
         order, short, links, directions, shift = held
         n, width = short.shape
         kinds, shapes = [a.dtype for a in held], [a.shape for a in held]
@@ -102,6 +101,8 @@ class Graph:
         self.order, self.short, self.links = order, short, links
         self.encoder = np.float32(arrays['scale'][0]), directions, shift
         return self
+
+    def __reduce__(self): return type(self).restore, (self.points, self.arrays())
 
 # %% ../../nbs/core/engines.ipynb #ed6534f5
 class Native:
@@ -124,7 +125,7 @@ class Native:
     def restore(cls, points, arrays):
         "The engine that gave the `arrays`."
         self = cls.__new__(cls)
-        self.points, self.order = points, frozen(arrays['order'])
+        self.points, self.order = map(frozen, (points, arrays['order']))
         if not np.array_equal(np.sort(self.order), np.arange(len(points))):
             raise ValueError('its arrays do not fit together')
         folder = tempfile.mkdtemp()

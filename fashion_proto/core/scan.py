@@ -221,8 +221,7 @@ class FlatSearch:
             return
         size = min(n, max(1, 2**23 // (p * TILE)) * TILE)
         room, squares = np.empty((size, p), self.kind), np.empty(size)
-        ones = np.ones(size, self.kind)
-        mean = np.zeros(p) + self.centre
+        ones, mean = np.ones(size, self.kind), np.zeros(p) + self.centre
         for start in range(0, n, size):
             size = min(size, n - start)
 
@@ -268,15 +267,15 @@ class FlatSearch:
 
     def nearest(self, queries, k, threads=1):
         "Distances and indices of the `k` points nearest to each query."
-        queries, n = native_rows(queries), len(queries)
+        queries, points, n = native_rows(queries), native_rows(self.points), len(queries)
         distances, indices = np.empty((n, k)), np.empty((n, k), np.intp)
-        cosine, kind = self.metric == 'cosine', kind_of(queries, self.points, self.metric)
+        cosine, kind = self.metric == 'cosine', kind_of(queries, points, self.metric)
         scales = inverse_lengths(queries) if cosine else self.scales
         left = np.full(n, not self.fits) | (cosine and scales == 0)
         few = n <= FEW and not left.any()
         for q in range(n if few else 0):
-            distances[q], indices[q] = nearest_of_one(kind, queries, q, scales, self.points,
-                                                      self.scales, k, threads)
+            distances[q], indices[q] = nearest_of_one(kind, queries, q, scales, points, self.scales,
+                                                      k, threads)
         for rows in [] if few or left.all() else blocks(n, 40 * queries.shape[1] + 24 * (4*k + 64)):
             own = queries[rows] * scales[rows, None] if cosine else queries[rows].astype(np.float64)
             lists = self._lists(own, k, threads)
@@ -284,17 +283,17 @@ class FlatSearch:
 
             def finish(part):
                 own = slice(rows.start + part.start, rows.start + part.stop)
-                nearest_of_lists(kind, queries, scales, own.start, self.points, self.scales,
+                nearest_of_lists(kind, queries, scales, own.start, points, self.scales,
                                  *(array[part] for array in lists), distances[own], indices[own])
 
             spread(finish, blocks(rows.stop - rows.start, 10**6), threads)
         if left.any():
-            distances[left], indices[left] = search(queries[left], self.points, k, self.metric,
+            distances[left], indices[left] = search(queries[left], points, k, self.metric,
                                                     self.centre)
         again = np.flatnonzero(left & cosine & self.fits & (scales > 0)) if cosine else []
         if len(again):                           # to the last bit what the others would get
             far, at, lists = distances[again], indices[again], np.zeros((len(again), k), self.kind)
-            nearest_of_lists(kind, native_rows(queries[again]), scales[again], 0, self.points,
+            nearest_of_lists(kind, native_rows(queries[again]), scales[again], 0, points,
                              self.scales, np.full(len(again), np.inf, self.kind),
                              np.full(len(again), k), lists, at.astype(np.int64), far, at)
             distances[again], indices[again] = far, at

@@ -150,5 +150,5 @@ def make_boxes(sketch):
         tile[:, :own.shape[1]] = own
         low[:, box], high[:, box] = own[:-1].min(axis=1), own[:-1].max(axis=1)
         low[-1, box] = np.sqrt(np.maximum(own[-2]**2 - UNSURE * (own[-1] + 2e-30), 0).min())
-    pad = 2**-13 * np.sqrt(max(lead[:, -1].max(), 0))    # more than rounding can do
+    pad = np.float32(2**-13 * np.sqrt(max(lead[:, -1].max(), 0)))    # more than rounding can do
     return Boxes(tiles, steps, rest, order, starts, low - pad, high + pad)
