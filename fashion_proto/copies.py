@@ -14,9 +14,9 @@ import pandas as pd
 from scipy.ndimage import minimum_filter
 from .core.checks import (as_array, blocks, check_choice, check_flag, check_images,
                                        check_number, check_whole, n_threads)
+from .core.neighbours import Neighbours
 from .core.pieces import is_stored, over_pairs
 from .duplicates import find_duplicates
-from .knn import KNN
 
 # %% ../nbs/09_copies.ipynb #936134a4
 def _n_channels(images):
@@ -73,11 +73,10 @@ def _image_array(name, images):
 # %% ../nbs/09_copies.ipynb #45ca3b9a
 _MOST_PAIRS = 20_000_000
 
-def _search_pairs(index, images, threshold, metric, most):
+def _search_pairs(index, images, threshold, metric, most, n_jobs):
     "Pairs (image, row of the index) with a similarity from about the threshold on, as two arrays."
-    def near(some):
-        radius = 1 - threshold + 1e-6
-        return index.radius_neighbors(_patterns(some, metric), radius, return_distance=False)
+    radius, threads = 1 - threshold + 1e-6, n_threads(n_jobs)
+    def near(some): return [at for _, at in index.within(_patterns(some, metric), radius, threads)]
 
     sample = near(images[::1 + len(images) // 256]) if len(images)**2 > most else [()]
     if sum(map(len, sample)) / len(sample) * len(images) > most:
@@ -183,21 +182,21 @@ def _pairs_of_table(near, search):
     own, others = search(rows)
     return np.concatenate([i, rows[own]]), np.concatenate([near[i, column], others])
 
-def _index(images, metric, n_jobs):
-    "A fitted search among images."
-    search = KNN(1, metric='cosine', n_jobs=n_jobs)
-    return search.fit(_patterns(images, metric), np.zeros(len(images), np.int8))
+def _index(images, metric, n_jobs, asked):
+    "The search of `KNN`; where much is `asked`, bounds pay off for a thousand images."
+    fewest = 1000 if asked > 20_000 else 5000
+    return Neighbours(_patterns(images, metric), 'cosine').prepare(n_threads(n_jobs), fewest)
 
 def _pairs_in_positions(images, others, threshold, metric, flips, shifts, within, n_jobs,
                         near=None):
     "A table of the pairs alike in each position; `within` one set, they are in ascending order."
-    index, indexed, tables = None, None, []
+    index, indexed, tables, asked = None, None, [], len(images) * (1+flips) * (2*shifts + 1)**2
     for mirrored, down, right, ours, theirs in _positions(images, others, flips, shifts):
         if indexed is not theirs:                # one index for all positions that share it
-            index, indexed = cache(partial(_index, theirs, metric, n_jobs)), theirs
+            index, indexed = cache(partial(_index, theirs, metric, n_jobs, asked)), theirs
         def search(rows, index=index, ours=ours):
             most = _MOST_PAIRS * (1 + within)
-            return _search_pairs(index(), ours[rows], threshold, metric, most)
+            return _search_pairs(index(), ours[rows], threshold, metric, most, n_jobs)
         known = near is not None and not (mirrored or down or right)
         i, j = _pairs_of_table(near, search) if known else search(np.s_[:])
         table = pd.DataFrame({'first': i, 'second': j,

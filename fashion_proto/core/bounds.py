@@ -286,9 +286,9 @@ class ExactSearch:
                                         values, hits)
             distances, (q, at) = values[:found], hits[:found].T
             order = np.lexsort((at, distances, q))
-            cuts = np.searchsorted(q[order], np.arange(1, len(asked.rows)))
-            pairs = zip(np.split(distances[order], cuts), np.split(at[order], cuts))
-            for row, pair in zip(asked.rows, pairs): out[start + row] = pair
+            q, values, at = q[order], distances[order], at[order]
+            cuts = np.searchsorted(q, np.arange(len(asked.rows) + 1))
+            for row, i, j in zip(asked.rows, cuts, cuts[1:]): out[start+row] = values[i:j], at[i:j]
 
         for start, batches, unfit in self._batches(queries, threads):
             spread(run, batches, threads)
@@ -335,9 +335,9 @@ def promise(flat, axes, threads=None):
     by_lead, by_all = left(0, LEAD - 1), left(1, None)
     return Work(by_lead, by_lead, by_all)
 
-def exact_search_if_it_helps(points, metric, threads=1, flat=None):
+def exact_search_if_it_helps(points, metric, threads=1, flat=None, fewest=5000):
     "The `points` prepared for the search by bounds, or None where that is not worth it."
-    if len(points) < 5000 or metric not in METRICS: return None
+    if len(points) < fewest or metric not in METRICS: return None
     if metric == 'manhattan': return ExactSearch(points, metric, threads)
     if not 1e-12 < max(abs(float(points.max())), abs(float(points.min()))) < 1e12: return None
     flat = flat or FlatSearch(points, metric)

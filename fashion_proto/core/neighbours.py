@@ -19,10 +19,10 @@ class Neighbours:
     def __init__(self, points, metric, exact=None):
         self.points, self.metric, self.exact, self.flat = native_rows(points), metric, exact, None
 
-    def prepare(self, threads):
-        "Prepare bounds, where they help."
+    def prepare(self, threads, fewest=5000):
+        "Prepare bounds where they help, for so many points or more."
         flat = None if is_direct(self.metric) else self.scan()
-        self.exact = exact_search_if_it_helps(self.points, self.metric, threads, flat)
+        self.exact = exact_search_if_it_helps(self.points, self.metric, threads, flat, fewest)
         return self
 
     def scan(self):
