@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 sys.path.insert(0, str(ROOT / "nbs/_tools"))
 from compile_once import in_kernel
 from run_notebooks import READERS, Seats, chapters, write_whole
+from share_cores import measures_time
 
 RUN = [sys.executable, str(ROOT / "nbs/_tools/run_notebooks.py")]
 
@@ -103,6 +104,14 @@ def test_a_cell_that_measures_time_is_alone():
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     assert most["clock"] == 1 and most["a"] == most["b"] == 2
+
+
+@pytest.mark.parametrize("source, alone", [
+    ("start = perf_counter()\nknn.fit(X, y)", True), ("for n in 1, 2:\n    _, s = with_time(knn.fit, X[:n], y[:n])", True),
+    ("from time import perf_counter", False), ("def measure(f):\n    start = perf_counter()", False),
+    ("#| timing\nf'{seconds:.1f} s'", False), ("measured['fit']", False)])
+def test_a_cell_is_alone_only_while_it_looks_at_the_clock(source, alone):
+    assert measures_time(source) == alone
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

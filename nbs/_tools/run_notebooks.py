@@ -91,7 +91,8 @@ class Client(NotebookClient):
         if self.skip & set(re.findall(r"(?m)^#\|\s*([\w-]+)", cell.source)):
             return cell
         self.at = cell_index
-        with self.seats.take(self.seats.n if share_cores.CLOCK.search(cell.source) else 1):
+        alone = share_cores.measures_time(cell.source)
+        with self.seats.take(self.seats.n if alone else 1):
             return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
