@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from importlib import import_module
 
@@ -90,7 +91,9 @@ def main():
     for name in LIBRARIES:
         import_module(name)
     for line in sys.stdin:
-        pid = os.fork()
+        with warnings.catch_warnings():  # Python 3.12 fears for the thread of pyarrow's allocator
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if not pid:
             return be_kernel(*json.loads(line))
         print(pid, flush=True)
