@@ -58,7 +58,7 @@ def test_a_forked_kernel_shows_figures(tmp_path):
 
 @pytest.mark.parametrize("few, hits", [(2, 1), (3, 0)])             # as in the module, and changed
 def test_a_kernel_finds_what_the_package_has_compiled(tmp_path, monkeypatch, few, hits):
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))      # also where HOME cannot be written
+    for name in "IPYTHONDIR", "XDG_CACHE_HOME": monkeypatch.setenv(name, str(tmp_path))      # nothing cached before, HOME not needed
     imports = "from fashion_proto.core.checks import compiled"
     loop = "@compiled()\ndef ours(n):\n    total = FEW\n    for i in range(n): total += i\n    return total"
     (tmp_path / "a.py").write_text("\n\n".join(['"A module."', imports, "FEW = 2", loop, ""]))
