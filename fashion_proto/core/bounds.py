@@ -250,7 +250,7 @@ class ExactSearch:
 
     def _nearest(self, queries, k, threads, most, slow):
         "As `nearest`, and which queries tie at the k-th place unless distances are added in order."
-        points = native_rows(self.points)        # writable after unpickling: compiled once more
+        points = native_rows(self.points)        # read-only, or numba compiles once more
         kind = kind_of(queries, points, self.metric)
         distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
         work, all_tied, rounded = np.zeros(3, np.int64), [], kind in (NUMBERS, CITY_NUMBERS)

@@ -20,7 +20,7 @@ class Neighbours:
         self.points, self.metric, self.exact, self.flat = native_rows(points), metric, exact, None
 
     def prepare(self, threads, fewest=5000):
-        "Prepare bounds where they help, for so many points or more."
+        "Prepare bounds where they help, for `fewest` points or more."
         flat = None if is_direct(self.metric) else self.scan()
         self.exact = exact_search_if_it_helps(self.points, self.metric, threads, flat, fewest)
         return self
