@@ -7,6 +7,8 @@ __all__ = ['Explorer', 'explore']
 
 # %% ../nbs/14_explore.ipynb #ccf20553
 #| code-fold: true
+from copy import copy
+
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
@@ -18,12 +20,19 @@ from .core.pages import (as_script, framed, packed, page_of, sheets_that_fit,
                                       static, write_page)
 from .core.products import search
 from .core.report import drawable, grey_levels, scale_of
-from .knn import KNN
+from .knn import KNN, Votes
 
 # %% ../nbs/14_explore.ipynb #319b14e2
 def _asked(model, images):
     "The images as `model` takes them: rows of numbers, unless it says nothing of its features."
     return images.reshape(len(images), -1) if hasattr(model, 'n_features_in_') else images
+
+def _looked_up(model, X):
+    "`model`, and the neighbours of `X` looked up once for all that it is asked."
+    if not isinstance(model, Votes): return model
+    found, known = model.kneighbors(X), copy(model)
+    known.kneighbors = lambda rows: found if rows is X else model.kneighbors(rows)
+    return known
 
 def _predicted(name, model, X):
     "What `model` calls the images, checked."
@@ -260,6 +269,7 @@ def _pair(train):
 def _explorer(models, images, true, names, train, layouts, data):
     "What `explore` does once everything is checked."
     asked = {name: _asked(one, images) for name, one in models.items()}
+    models = {name: _looked_up(models[name], X) for name, X in asked.items()}
     predicted = {name: _predicted(name, models[name], X) for name, X in asked.items()}
     codes = names.codes(true)
     called = [names.codes(own) for own in predicted.values()]

@@ -137,8 +137,7 @@ class Votes(GraphOfNeighbours, ImageClassifier):
     def _shares_of(self, distances, indices):
         "The share of the votes of each class, given the neighbours; ties broken."
         codes = self._label_codes[indices]
-        shares = _shares(codes, distances, self.weights, len(self.classes_))
-        return _break_ties(shares, codes)
+        return _break_ties(_shares(codes, distances, self.weights, len(self.classes_)), codes)
 
     def _pictures(self, indices):
         "The training images to draw."

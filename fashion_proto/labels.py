@@ -16,8 +16,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from .averages import AveragePrototypes
-from .copies import (_image_array, _many_copies, _metric_for, _patterns,
-                                  near_duplicates)
+from .copies import _image_array, _many_copies, _metric_for, _patterns, near_duplicates
 from .core.checks import blas_at_most, blocks, check_labels, check_n_neighbors
 from .data import LabelledImages
 from .knn import KNN, _shares

@@ -10,8 +10,7 @@ __all__ = ['LVQ']
 import numpy as np
 from sklearn.utils import check_random_state
 from .averages import NearestPrototype
-from .core.checks import (as_numbers, blas_at_most, check_number, check_whole,
-                                       compiled)
+from .core.checks import as_numbers, blas_at_most, check_number, check_whole, compiled
 from .core.products import nearest_rows
 from .kmeans import KMeansPrototypes
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from .core.checks import (check_choice, check_images, check_labels, check_whole,
-                                       spread)
+from .core.checks import check_choice, check_images, check_labels, check_whole, spread
 from .core.files import picture_of, read_folder, read_idx_pair, read_npz, read_table
 from .core.sources import Arrays, brought_to, opened, picture_shape, sets_at
 from .data import LabelledImages

@@ -19,8 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import assert_all_finite, check_random_state, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
-from .core.checks import (as_numbers, check_number, check_whole, known_strings,
-                                       native)
+from .core.checks import as_numbers, check_number, check_whole, known_strings, native
 
 # %% ../nbs/11_sure.ipynb #f21cb2f7
 def _columns(y, proba, classes=None):

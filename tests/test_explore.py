@@ -1,4 +1,5 @@
 """The pages one can play with: what `explore` takes, what it writes, and how it behaves in a browser."""
+import base64
 from urllib.parse import quote
 
 import numpy as np
@@ -238,6 +239,17 @@ def test_odd_sets(opened, case):
     if case != "one image":
         page.get_by_role("button", name="Map", exact=True).click()
         page.wait_for_function("explorer.map.k > 0")
+
+
+def test_neighbours_are_looked_up_once(few, models, monkeypatch):
+    "Labels, votes and pictures come from one search, and the model is as it was."
+    model, searched = models["KNN"], []
+    monkeypatch.setattr(KNN, "kneighbors", lambda self, *args, kneighbors=KNN.kneighbors: searched.append(self) or kneighbors(self, *args))
+    monkeypatch.setattr("fashion_proto.explore._links", lambda images, k: np.zeros((len(images), k), int))
+    page = explore(model, few[1].images, few[1].labels)
+    assert searched == [model] and "kneighbors" not in vars(model)
+    names = np.array(page.data["names"])[np.frombuffer(base64.b64decode(page.data["models"][0]["predicted"]), "u2")]
+    assert (names == model.predict(few[1].images)).all()
 
 
 def test_twenty_thousand_images_stay_small(fashion, tmp_path):

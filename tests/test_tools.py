@@ -48,12 +48,14 @@ def test_a_kernel_that_dies_is_named(tmp_path, others):
     assert done.returncode == 1 and "dead, cell 0:" in done.stderr and "os._exit" in done.stderr
 
 
-def test_a_forked_kernel_shows_figures(tmp_path):
-    drawn = notebook(tmp_path / "drawn.ipynb", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);", "1 + 1")
+def test_a_forked_kernel_shows_figures_and_wide_tables(tmp_path):
+    drawn = notebook(tmp_path / "drawn.ipynb", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+                     "import pandas as pd\npd.DataFrame([range(10**8, 10**8 + 12)])", "1 + 1")
     done = run("--write", drawn, *more(tmp_path, 3))
     assert done.returncode == 0 and "Warning" not in done.stderr
-    figure, number = nbformat.read(drawn, 4).cells
+    figure, table, number = nbformat.read(drawn, 4).cells
     assert "image/png" in figure.outputs[0].data and number.outputs[0].data["text/plain"] == "2"
+    assert "..." not in table.outputs[0].data["text/plain"]
 
 
 @pytest.mark.parametrize("few, hits", [(2, 1), (3, 0)])             # as in the module, and changed

@@ -7,8 +7,7 @@ __all__ = ['Neighbours']
 
 # %% ../../nbs/core/neighbours.ipynb #9af39f3c
 #| code-fold: true
-from .bounds import (arrays_of_search, exact_search_if_it_helps,
-                                       search_from_arrays)
+from .bounds import arrays_of_search, exact_search_if_it_helps, search_from_arrays
 from .checks import blas_at_most
 from .products import is_direct, native_rows, search, search_within
 from .scan import FlatSearch
@@ -41,8 +40,7 @@ class Neighbours:
 
         Given `most`, a distance a query, farther points may be left out: infinite, index n.
         """
-        if self.exact is not None and k <= 256:
-            return self.exact.nearest(queries, k, threads, most)
+        if self.exact is not None and k <= 256: return self.exact.nearest(queries, k, threads, most)
         if is_direct(self.metric): return *search(queries, self.points, k, self.metric, 0.), None
         return *self.scan().nearest(queries, k, threads), None
 

@@ -61,8 +61,7 @@ def weight_of(pictures, quality):
     parts = [own[start:start + SHEET] for own in pictures.values()
              for start in range(0, len(own), 8 * SHEET)]
     packed = sum(len(sheet_of(part, quality)) for part in parts)
-    share = sum(map(len, parts)) / sum(map(len, pictures.values()))
-    return 4 / 3 * packed / share
+    return 4 / 3 * packed * sum(map(len, pictures.values())) / sum(map(len, parts))
 
 def sheets_that_fit(rolls, levels, most=16e6):
     """The sheets of several lists of images, and all the pictures by list.

@@ -98,7 +98,7 @@ def deflated(images):
     steps = np.diff(images, axis=1, prepend=np.zeros_like(images[:, :1]))  # modulo 256
     parts = []
     for start in range(0, len(steps), 1000):
-        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
+        packer = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
         block = packer.compress(steps[start : start + 1000].tobytes()) + packer.flush()
         parts.append(base64.b64encode(block).decode())
     return parts

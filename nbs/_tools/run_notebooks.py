@@ -41,6 +41,7 @@ from warm_kernels import Forks
 cfg = get_config()
 SECONDS = Path(__file__).with_name("seconds.json")  # of each chapter at the last `make prepare`
 READERS = {"15_verdict.ipynb": "12", "index.ipynb": "z"}  # they read what chapters up to here wrote
+LATER = {"06a_exact.ipynb": "08"}  # beside chapter 6 it would compile the same loops once more
 MACHINE = re.compile(  # joblib, where it cannot count cores (no /sys) or share memory (no /dev/shm)
     r"joblib/(externals/loky/backend/context|_multiprocessing_helpers)\.py"
 )
@@ -166,7 +167,7 @@ def chapters():
     as soon as they have, and the core, whose short chapters fill what is left of the time."""
     lessons = cfg.nbs_path.glob("[!_]*.ipynb")
     return [
-        *sorted(lessons, key=lambda path: READERS.get(path.name, path.name)),
+        *sorted(lessons, key=lambda path: (READERS | LATER).get(path.name, path.name)),
         *sorted(cfg.nbs_path.glob("core/[!_]*.ipynb")),
     ]
 

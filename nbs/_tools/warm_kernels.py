@@ -90,6 +90,8 @@ def main():
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     for name in LIBRARIES:
         import_module(name)
+    # pandas looked for a notebook when it was imported, and would cut what it prints to a terminal
+    import_module("pandas").set_option("display.max_columns", 20)
     for line in sys.stdin:
         with warnings.catch_warnings():  # Python 3.12 fears for the thread of pyarrow's allocator
             warnings.simplefilter("ignore", DeprecationWarning)

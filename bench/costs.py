@@ -1,0 +1,105 @@
+"""What the methods of the book cost that need no benchmark of their own: for chapter 15, each
+learns from the 60 000 training images and names the 10 000 test images; for chapter 4, k-means
+with 1 to 100 prototypes for each class learns from 48 000 and names 12 000.
+
+Each has a process of its own, and its seconds are the median of three runs. Memory is the peak of
+the whole process, and the size of a model that of its pickle. Loops are compiled beforehand.
+"""
+
+import json
+import pickle
+import resource
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from common import alone, seconds
+
+LIBRARIES = "numpy numba scikit-learn annoy"
+SIZES = 1, 3, 10, 30, 100
+
+
+class Annoy:
+    "annoy's ten trees, and the votes of five neighbours; its pickle holds the index as a file."
+
+    def fit(self, X, y):
+        from fashion_proto.trees import build_annoy
+
+        self.index, self.labels = build_annoy(X), y
+
+    def predict(self, X):
+        from fashion_proto.trees import ann_pred
+
+        return ann_pred(self.index, self.labels, X, k=5)
+
+    def __getstate__(self):
+        with tempfile.NamedTemporaryFile() as file:
+            self.index.save(file.name)
+            return Path(file.name).read_bytes(), self.labels
+
+
+def models():
+    "The models of chapter 15, and two to compare with."
+    from fashion_proto.ann import ANN
+    from fashion_proto.averages import AveragePrototypes
+    from fashion_proto.kmeans import KMeansPrototypes
+    from fashion_proto.knn import KNN
+    from fashion_proto.lvq import LVQ
+    from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.pipeline import make_pipeline
+
+    return {
+        "average of each class": AveragePrototypes(),
+        "k-means, 10 a class": KMeansPrototypes(),
+        "LVQ, 10 a class": make_pipeline(PCA(50, svd_solver="covariance_eigh"), LVQ()),
+        "1 neighbour": KNN(n_neighbors=1),
+        "5 neighbours": KNN(),
+        "5 neighbours by ANN": ANN(),
+        "5 neighbours by annoy": Annoy(),
+        "scikit-learn NearestCentroid": NearestCentroid(),
+    }
+
+
+def cost(name, model, learned, named):
+    "Seconds to learn and to name, peak memory, and the size of the model."
+    X, y = learned.images.reshape(len(learned), -1), learned.labels.codes
+    new = named.images.reshape(len(named), -1)
+    model.fit(X[:5000], y[:5000])
+    model.predict(new[:8])
+    runs = [(seconds(model.fit, X, y)[0], seconds(model.predict, new)[0]) for _ in range(3)]
+    fit, predict = map(statistics.median, zip(*runs))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "name": name,
+        "fit_s": fit,
+        "predict_s": predict,
+        "peak_bytes": peak,
+        "model_bytes": len(pickle.dumps(model)),
+    }
+
+
+def of_method(name):
+    from fashion_proto.data import load_fashion_mnist
+
+    return cost(name, models()[name], *load_fashion_mnist())
+
+
+def of_kmeans(n):
+    from fashion_proto.data import load_fashion_mnist
+    from fashion_proto.kmeans import KMeansPrototypes
+
+    return cost(int(n), KMeansPrototypes(int(n)), *load_fashion_mnist()[0].split())
+
+
+def measure():
+    return {
+        "methods": [alone(__file__, "of_method", name) for name in models()],
+        "kmeans": [alone(__file__, "of_kmeans", n) for n in SIZES],
+    }
+
+
+if __name__ == "__main__":
+    part, name = sys.argv[1:]
+    print(json.dumps({"of_method": of_method, "of_kmeans": of_kmeans}[part](name)))
