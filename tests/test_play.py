@@ -47,7 +47,7 @@ def test_weight(site, at):
 
 def drawn_by_script(page):
     "200 test images, 50 of them bent and 50 drawings, all as the page compares them."
-    return np.array(page.evaluate("""async () => {
+    return np.array(json.loads(page.evaluate("""async () => {
         const { state, start_from, pixels, stroke } = sandbox, made = [];
         let seed = 1; const random = () => (seed = seed * 16807 % 2147483647) / 2147483647;
         const plain = { wide: 1, high: 1, across: 0, down: 0, tool: 'draw' };
@@ -65,7 +65,7 @@ def drawn_by_script(page):
             for (let s = 0; s < 6; s++) stroke(28 * random(), 28 * random(), 28 * random(), 28 * random());
             made.push([...pixels()]);
         }
-        return made; }"""), np.uint8)
+        return JSON.stringify(made); }""")), np.uint8)
 
 
 def test_sandbox_agrees_with_python(fashion, at):
@@ -82,10 +82,11 @@ def test_sandbox_agrees_with_python(fashion, at):
     assert len(np.unique(images, axis=0)) > 295 and page.evaluate("[...sandbox.train.rows]") == rows.tolist()
     flat = train.images[rows].reshape(len(rows), -1)
     images[-1] = flat[17]                                # and ties: an image that is there
+    averages = AveragePrototypes().fit(train.images, codes)
     for metric, k in (("euclidean", 5), ("euclidean", 2), ("manhattan", 5), ("cosine", 7)):
-        ask = """([images, k, metric]) => images.map(x => { const { train: t, average: a, learned: l } = sandbox.answer(Uint8Array.from(x), k, metric);
+        ask = """([images, k, metric]) => JSON.parse(images).map(x => { const { train: t, average: a, learned: l } = sandbox.answer(Uint8Array.from(x), k, metric);
             return { rows: [...t.indices].slice(0, k), far: [...t.distances].slice(0, k), votes: t.votes, winner: t.winner, average: [...a.indices], from: [...a.distances], learned: [...l.indices], reach: [...l.distances] }; })"""
-        told = page.evaluate(ask, [images.tolist(), k, metric])
+        told = page.evaluate(ask, [json.dumps(images.tolist()), k, metric])      # as text: a list would be sent number by number
         model = KNN(k, metric=metric).fit(flat, codes[rows])
         distances, indices = model.kneighbors(images)
         assert [t["rows"] for t in told] == indices.tolist()
@@ -93,7 +94,6 @@ def test_sandbox_agrees_with_python(fashion, at):
         assert np.abs(np.array([t["far"] for t in told]) - distances).max() <= exact
         assert np.allclose([t["votes"] for t in told], model.predict_proba(images), atol=1e-12)
         assert [t["winner"] for t in told] == model.predict(images).tolist()
-        averages = AveragePrototypes().fit(train.images, codes)
         near = KNN(10, metric=metric).fit(averages.prototypes_.reshape(10, -1).astype(float), list("abcdefghij")).kneighbors(images.astype(float))
         assert np.allclose([t["from"] for t in told], near[0], rtol=1e-5, atol=1e-6)
         if metric == "euclidean": assert [t["average"][0] for t in told] == averages.predict(images).tolist()
