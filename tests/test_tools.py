@@ -110,6 +110,42 @@ def test_a_cell_that_measures_time_is_alone():
     assert most["clock"] == 1 and most["a"] == most["b"] == 2
 
 
+def test_while_such_a_cell_waits_no_core_is_idle():
+    "Others start as long as the cells run that ran when it came, and then wait behind it."
+    seats, entered, go_on = Seats(2), [], {name: threading.Event() for name in ("first", "clock", "second", "third")}
+
+    def work(name, n):
+        with seats.take(n):
+            entered.append(name)
+            assert go_on[name].wait(60)
+
+    def start(name, n):
+        threads.append(threading.Thread(target=work, args=(name, n)))
+        threads[-1].start()
+
+    def until(true):
+        deadline = time.monotonic() + 60
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    threads = []
+    start("first", 1)
+    until(lambda: entered == ["first"])
+    start("clock", 2)
+    until(lambda: seats.waiting)
+    start("second", 1)
+    until(lambda: entered == ["first", "second"])
+    go_on["first"].set()
+    until(lambda: len(seats.running) == 1)
+    start("third", 1)
+    time.sleep(0.1)
+    assert entered == ["first", "second"]
+    for event in go_on.values(): event.set()
+    for thread in threads: thread.join()
+    assert entered == ["first", "second", "clock", "third"]
+
+
 @pytest.mark.parametrize("source, alone", [
     ("start = perf_counter()\nknn.fit(X, y)", True), ("for n in 1, 2:\n    _, s = with_time(knn.fit, X[:n], y[:n])", True),
     ("from time import perf_counter", False), ("def measure(f):\n    start = perf_counter()", False),

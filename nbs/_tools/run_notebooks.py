@@ -48,23 +48,46 @@ MACHINE = re.compile(  # joblib, where it cannot count cores (no /sys) or share 
 
 
 class Seats:
-    "Room for `n` cells at a time; a cell that needs all of it waits, and others wait behind it."
+    """Room for `n` cells at a time. A cell that needs all of it waits for those that run; others
+    may start until these have ended, so that no core is idle, and then wait behind it."""
 
     def __init__(self, n):
-        self.n, self.free, self.turn = n, threading.Semaphore(n), threading.Lock()
-        self.closed = False
+        self.n, self.change, self.closed = n, threading.Condition(), False
+        self.running, self.waiting, self.alone = set(), [], False
+
+    def may_start(self, me, whole):
+        if self.alone or len(self.running) == self.n:
+            return False
+        if not self.waiting:
+            return True
+        first, before = self.waiting[0]
+        return not self.running if first is me else not whole and bool(before & self.running)
 
     @contextmanager
     def take(self, n):
-        with self.turn:
-            for _ in range(n):
-                self.free.acquire()
+        me, whole = object(), n == self.n
+        with self.change:
+            if whole:
+                self.waiting.append((me, set(self.running)))
+            self.change.wait_for(lambda: self.closed or self.may_start(me, whole))
+            self.waiting = [one for one in self.waiting if one[0] is not me]
+            self.running.add(me)
+            self.alone |= whole
         try:
             if self.closed:
                 raise DeadKernelError("stopped")
             yield
         finally:
-            self.free.release(n)
+            with self.change:
+                self.running.discard(me)
+                self.alone &= not whole
+                self.change.notify_all()
+
+    def close(self):
+        "Let no more cells start."
+        with self.change:
+            self.closed = True
+            self.change.notify_all()
 
 
 class Warm(LocalProvisioner):
@@ -164,11 +187,12 @@ def slim(png):
 
 def chapters():
     """The notebooks in the order in which they run: the lessons, each that reads what others wrote
-    as soon as they have, and the core, whose short chapters fill what is left of the time."""
+    as soon as they have, and the core, the longest first, to fill what is left of the time."""
     lessons = cfg.nbs_path.glob("[!_]*.ipynb")
+    core, known = cfg.nbs_path.glob("core/[!_]*.ipynb"), seconds_known()
     return [
         *sorted(lessons, key=lambda path: (READERS | LATER).get(path.name, path.name)),
-        *sorted(cfg.nbs_path.glob("core/[!_]*.ipynb")),
+        *sorted(core, key=lambda path: (-known.get(name_of(path), 10), path.name)),
     ]
 
 
@@ -229,6 +253,11 @@ def name_of(path):
     return path.stem if path.resolve().parent == cfg.nbs_path else f"{path.parent.name}/{path.stem}"
 
 
+def seconds_known():
+    "How long each chapter took when it was last prepared."
+    return json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
+
+
 def span(seconds):
     "Seconds, or minutes where there are many."
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
@@ -238,7 +267,7 @@ class Progress:
     "Says which chapter is done, and how long the others take if the machine goes on as it did."
 
     def __init__(self, paths):
-        known = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
+        known = seconds_known()
         self.weights = {p: known.get(name_of(p), 10) for p in paths}
         self.all, self.seconds = len(paths), {}
         self.start, self.worked = time.time(), 0
@@ -302,7 +331,7 @@ class Book:
 
     def stop(self):
         "End the kernels that run; what has run stays."
-        self.seats.closed = True
+        self.seats.close()
         for client in list(self.running):
             kernel = getattr(getattr(client.km, "provisioner", None), "process", None)
             if kernel is not None:  # it has been started, and has not ended
