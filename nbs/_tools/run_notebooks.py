@@ -42,8 +42,12 @@ cfg = get_config()
 SECONDS = Path(__file__).with_name("seconds.json")  # of each chapter at the last `make prepare`
 READERS = {"15_verdict.ipynb": "12", "index.ipynb": "z"}  # they read what chapters up to here wrote
 LATER = {"06a_exact.ipynb": "08"}  # beside chapter 6 it would compile the same loops once more
-MACHINE = re.compile(  # joblib, where it cannot count cores (no /sys) or share memory (no /dev/shm)
-    r"joblib/(externals/loky/backend/context|_multiprocessing_helpers)\.py"
+MACHINE = (
+    re.compile(  # joblib, where it cannot count cores (no /sys) or share memory (no /dev/shm);
+        # Dask, where a worker takes long to end
+        r"joblib/(externals/loky/backend/context|_multiprocessing_helpers)\.py"
+        r"|\A(.*distributed\.nanny - WARNING - Worker process still alive.*\n?)+\Z"
+    )
 )
 
 
