@@ -11,9 +11,6 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from play import write_pages
-from sphinx.cmd.build import main as sphinx
-
 here = Path(__file__).resolve().parent
 source = sys.argv[1] if len(sys.argv) > 1 else "nbs"
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "_docs").resolve()
@@ -29,6 +26,9 @@ note = out / ".made-from"
 if note.exists() and note.read_text() == made_from.hexdigest():
     print(f"the book is ready, and nothing changed: open {out / 'index.html'}")
     sys.exit()
+
+from play import write_pages  # noqa: E402  (these two take seconds, in vain where nothing changed)
+from sphinx.cmd.build import main as sphinx  # noqa: E402
 
 with tempfile.TemporaryDirectory() as tmp, ProcessPoolExecutor(1) as beside:
     html = Path(tmp) / "html"  # myst-nb leaves a folder of its own beside it
