@@ -42,22 +42,24 @@ def test_readme_links_lead_somewhere():
         assert url.startswith(("http", "../../")) or (ROOT / url).exists(), url
 
 
-@pytest.mark.parametrize("widths, scheme", [((1280, 360), "light"), ((360, 1280), "dark")])
-def test_pages(browser, pages, widths, scheme):
-    "Each page as it was loaded, and with a window of another width."
-    page = browser.new_page(color_scheme=scheme)
+@pytest.mark.parametrize("half", [0, 1])
+def test_pages(browser, pages, half):
+    "Each page in four looks: as it was loaded (every other one wide and light, the rest narrow and dark), and as it changes then."
+    page = browser.new_page()
     errors, outside = [], []
     page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.on("request", lambda r: None if r.url.startswith((pages, "data:", "blob:")) else outside.append(r.url))
-    for name in PAGES:
-        for width in widths:
+    looks = [(1280, "light"), (360, "light"), (1280, "dark"), (360, "dark")][::1 - 2 * half]
+    for name in PAGES[half::2]:
+        for width, scheme in looks:
             page.set_viewport_size({"width": width, "height": 800})
-            if width == widths[0]: page.goto(f"{pages}/{name}.html", wait_until="load")
+            page.emulate_media(color_scheme=scheme)
+            if (width, scheme) == looks[0]: page.goto(f"{pages}/{name}.html", wait_until="load")
             scroll, broken, unnamed = page.evaluate("""() => { const images = [...document.images];
                 return [document.documentElement.scrollWidth - innerWidth,
                         images.filter(i => !i.complete || !i.naturalWidth).map(i => i.src), images.filter(i => !i.alt).map(i => i.src)] }""")
-            assert scroll <= 0, f"{name} scrolls sideways by {scroll} at {width}"
+            assert scroll <= 0, f"{name} scrolls sideways by {scroll} at {width}, {scheme}"
             assert not broken and not unnamed, (name, broken, unnamed)
     page.close()
     assert not errors and not outside
