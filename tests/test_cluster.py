@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import zarr
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -213,6 +214,14 @@ def test_without_dask(garments):
 
 
 # Clusters
+
+@pytest.fixture(scope="module", autouse=True)
+def forks():
+    "Workers are forked from a process that has imported the package, which takes seconds; chapter 13 starts them in Dask's own way."
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "fashion_proto.cluster"])
+        yield
+
 
 def cluster(n=2, **more):
     return LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL, **more)

@@ -39,7 +39,12 @@ def official(fashion, tmp_path_factory):
 @pytest.fixture(scope="session")
 def csv_pair(fashion, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kaggle")
-    for part, name in zip(fashion, fetch.CSV_PAIR): part.frame().to_csv(folder / name, index=False)
+    text = [str(i) for i in range(256)]                  # what `to_csv` writes, in a fifth of the time
+    for part, name in zip(fashion, fetch.CSV_PAIR):
+        frame = part.frame()
+        rows = (",".join([text[x] for x in row]) for row in frame.to_numpy().tolist())
+        (folder / name).write_text("\n".join([",".join(frame.columns), *rows, ""]))
+        assert (folder / name).read_text().startswith(frame[:100].to_csv(index=False))
     return folder
 
 
