@@ -61,8 +61,8 @@ def test_a_forked_kernel_shows_figures_and_wide_tables(tmp_path):
 @pytest.mark.parametrize("few, hits", [(2, 1), (3, 0)])             # as in the module, and changed
 def test_a_kernel_finds_what_the_package_has_compiled(tmp_path, monkeypatch, few, hits):
     for name in "IPYTHONDIR", "XDG_CACHE_HOME": monkeypatch.setenv(name, str(tmp_path))      # nothing cached before, HOME not needed
-    imports = "from fashion_proto.core.checks import compiled"
-    loop = "@compiled()\ndef ours(n):\n    total = FEW\n    for i in range(n): total += i\n    return total"
+    imports = "import numpy as np\nfrom fashion_proto.core.checks import compiled"
+    loop = "@compiled()\ndef ours(n):\n    total = FEW\n    for i in range(n): total += np.int64(i)\n    return total"
     (tmp_path / "a.py").write_text("\n\n".join(['"A module."', imports, "FEW = 2", loop, ""]))
     subprocess.run([sys.executable, "-c", "from a import ours; ours(4)"], cwd=tmp_path, check=True)
     ask = "import inspect\nprint(ours(4), sum(ours.stats.cache_hits.values()), inspect.getsource(ours.py_func) == source)"
