@@ -297,8 +297,7 @@ class ClusterKNN(_OverShards):
             tasks = [ask(shard, self.metric, rows[part], radius)
                      for part in parts for shard in self.shards_]
             answers = computed(tasks, client, threads, self._title('queries'))
-            for i, part in enumerate(parts):
-                found += within(len(rows[part]), answers[m*i:m*i+m])
+            for i, part in enumerate(parts): found += within(len(rows[part]), answers[m*i:m*i+m])
         distances, indices = ragged(found, X is None)
         return (distances, indices) if return_distance else indices
 

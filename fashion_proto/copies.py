@@ -82,8 +82,7 @@ def _search_pairs(index, images, threshold, metric, most, n_jobs):
     if sum(map(len, sample)) / len(sample) * len(images) > most:
         raise ValueError(f'threshold must be so high that no more than {_MOST_PAIRS:,} pairs '
                          f'are alike, got {threshold:g}')
-    pairs = []
-    step = min(2**13, max(64, 2**24 // images[0].size))
+    pairs, step = [], min(2**13, max(64, 2**24 // images[0].size))
     for start in range(0, len(images), step):
         found = near(images[start:start + step])
         pairs.append((np.repeat(np.arange(start, start + len(found)), [len(own) for own in found]),
@@ -97,8 +96,7 @@ def _similarities(images, i, others, j, metric):
         a, b = _double_rows(images[i[part]]), _double_rows(others[j[part]])
         if metric == 'correlation': a, b = (_less_means(x, _n_channels(images), x) for x in (a, b))
         size = np.sqrt(np.einsum('ij,ij->i', a, a)) * np.sqrt(np.einsum('ij,ij->i', b, b))
-        with np.errstate(invalid='ignore'):
-            out[part] = np.einsum('ij,ij->i', a, b) / size
+        with np.errstate(invalid='ignore'): out[part] = np.einsum('ij,ij->i', a, b) / size
     return np.minimum(out, 1)
 
 # %% ../nbs/09_copies.ipynb #80b45fe0
@@ -227,8 +225,7 @@ _MANY_COPIES = 100
 
 def _many_copies(images, metric):
     "For each content with a pattern that comes very often: its first row, and the others."
-    with np.errstate(all='ignore'):
-        sums = images.reshape(len(images), -1).sum(axis=1, dtype=float)
+    with np.errstate(all='ignore'): sums = images.reshape(len(images), -1).sum(axis=1, dtype=float)
     _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(counts[which] > _MANY_COPIES)
     groups = find_duplicates(images[rows]) if len(rows) else []

@@ -335,8 +335,7 @@ class KNN(Votes):
         try:
             model = cls(**about['parameters'])
             model._restore(about, arrays)
-        except Exception as error:
-            raise ValueError(f'{path} is damaged: {error!r}') from error
+        except Exception as error: raise ValueError(f'{path} is damaged: {error!r}') from error
         return model
 
     def _restore(self, about, arrays):

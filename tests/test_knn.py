@@ -908,8 +908,36 @@ def test_files_keep_the_layout_of_the_first_version(metric, tmp_path):
     about, arrays = storage.load_arrays(path, "KNN")
     assert about.keys() == {"parameters", "image shape", "object labels", "search", "engine", "features"}
     assert about["engine"] == metric and storage.FORMAT == 1
-    m = 0 if metric == "manhattan" else 87
-    assert arrays["directions"].shape == (points.shape[1], m) and arrays["codes"].shape == (6000, max(0, m - 23))
+    assert arrays["directions"].shape == (points.shape[1], 87) and arrays["codes"].shape == (6000, 64)
+
+
+def test_files_of_the_first_version_are_read_where_it_had_no_bounds():
+    points = clustered("uint8")
+    p = points.shape[1]
+    loops = bounds.ExactSearch(points, "manhattan", axes=(np.empty(0), np.zeros(p), np.empty((p, 0))))
+    arrays = bounds.arrays_of_search(loops)
+    assert arrays["directions"].shape == (p, 0) and arrays["codes"].shape == (6000, 0)
+    back, own = bounds.search_from_arrays(arrays, points, "manhattan"), bounds.ExactSearch(points, "manhattan")
+    ours, theirs = (search.nearest(points[:50], 7) for search in (own, back))
+    assert all((a == b).all() for a, b in zip(ours[:2], theirs)) and theirs[2].in_full == 50 * 6000 > 3 * ours[2].in_full
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int64", "float32", "float64"])
+def test_manhattan_by_bounds_is_brute_force(kind):
+    "Images, whose differences are at most `span`, and queries that stretch it; distances and ties to the last bit."
+    rng = np.random.default_rng(5)
+    points = clustered("uint8").astype(kind) if kind != "int8" else (clustered("uint8") // 2 - 60).astype(kind)
+    points[3000:3500] = points[:500]                     # ties
+    queries = np.concatenate([points[:40], rng.permuted(points[40:60], axis=1), np.where(rng.random((20, points.shape[1])) < 0.02, points.max(), points[60:80])])
+    if kind[0] == "f": queries[-5:] = queries[-5:] * 3 - 100
+    knn = KNN(9, metric="manhattan").fit(points, np.arange(6000) % 2)
+    assert knn.search_ == "bound"
+    found, indices = knn.kneighbors(queries)
+    far = cdist(queries.astype(float), points.astype(float), "cityblock")
+    order = np.argsort(far, axis=1, kind="stable")[:, :9]
+    assert (indices == order).all() and (found == np.take_along_axis(far, order, axis=1)).all()
+    radius = float(np.median(found))
+    for (near, at), row in zip(zip(*knn.radius_neighbors(queries, radius)), far): assert set(at) == set(np.flatnonzero(row <= radius)) and (near == row[at]).all()
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 30, 784, 1100])

@@ -11,6 +11,7 @@ __all__ = ['Work', 'IN_BOXES', 'AFTER_LEAD', 'IN_FULL', 'STORED', 'box_bounds', 
 # %% ../../nbs/core/bounds.ipynb #dfd1c61f
 #| code-fold: true
 from collections import namedtuple
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -89,9 +90,9 @@ def left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts, l
 
 # %% ../../nbs/core/bounds.ipynb #b5ea8f12
 @compiled()
-def squared_limit(kind, distance):
+def squared_limit(kind, distance, span):
     "The squared distance, of unit rows for the cosine, beyond which nothing is within `distance`."
-    return np.float32(1.0001 * (2*distance if kind == COSINE else distance*distance))
+    return np.float32(1.0001 * distance * (2. if kind == COSINE else min(distance, span)))
 
 @compiled(fastmath={'contract'})
 def own_boxes(lead, low, high):
@@ -103,11 +104,11 @@ def own_boxes(lead, low, high):
     return own
 
 @compiled()
-def begin(kind, lead, low, high, most, near, limit, own):
+def begin(kind, lead, span, low, high, most, near, limit, own):
     "Fill the last three with bounds for all boxes, limits and own boxes; gives the order of boxes."
     away = np.zeros(near.shape[1], np.float32)
     for q in range(len(near)):
-        limit[q] = squared_limit(kind, most[q])
+        limit[q] = squared_limit(kind, most[q], span)
         box_bounds(lead, q, low, high, near[q])
         own[q] = near[q].argmin()
         away += near[q]
@@ -127,13 +128,13 @@ def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, ind
     Points farther than `most`, one number a query, may be left out: then the last are infinite.
     Returns for each query a distance that was left out though it is about as small as the last.
     """
-    queries, query_scales, rows, lead, own_steps, own_rest = asked
+    queries, query_scales, span, rows, lead, own_steps, own_rest = asked
     tiles, steps, rest, order, starts, low, high = boxes
     near, limit = np.empty((len(rows), len(tiles)), np.float32), np.empty(len(rows), np.float32)
     bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
     own, left_out = np.empty(len(rows), np.int64), np.full(len(rows), np.inf)
     values[:], indices[:] = np.inf, len(points)
-    turns = begin(kind, lead, low, high, most, near, limit, own)
+    turns = begin(kind, lead, span, low, high, most, near, limit, own)
     for turn in range(-1, len(tiles)):           # turn -1: each query in its own box
         for q in range(len(rows)):
             box = own[q] if turn < 0 else turns[turn]
@@ -150,7 +151,7 @@ def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, ind
                 if slow: value = in_order(kind, value, queries, rows[q], points, at)
                 if value < last or value == last and at < indices[q, -1]:
                     insert_sorted(values[q], indices[q], value, at)
-                    limit[q], value = min(limit[q], squared_limit(kind, values[q, -1])), last
+                    limit[q], value = min(limit[q], squared_limit(kind, values[q, -1], span)), last
                 left_out[q] = min(left_out[q], value)
     return left_out
 
@@ -167,11 +168,11 @@ def settle(kind, queries, rows, points, values, indices):
 @compiled()
 def within_in_boxes(kind, asked, points, scales, boxes, radius, values, hits):
     "Fill `values` and `hits` (query, point) with all points within `radius`, while there is room."
-    queries, query_scales, rows, lead, own_steps, own_rest = asked
+    queries, query_scales, span, rows, lead, own_steps, own_rest = asked
     tiles, steps, rest, order, starts, low, high = boxes
     near, found = np.empty((len(rows), len(tiles)), np.float32), 0
     bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
-    limit, work = squared_limit(kind, radius), np.zeros(3, np.int64)
+    limit, work = squared_limit(kind, radius, span), np.zeros(3, np.int64)
     for q in range(len(rows)): box_bounds(lead, q, low, high, near[q])
     for box in range(len(tiles)):
         for q in range(len(rows)):
@@ -184,16 +185,13 @@ def within_in_boxes(kind, asked, points, scales, boxes, radius, values, hits):
                 if value > ROUNDED * radius: continue
                 value = in_order(kind, value, queries, rows[q], points, at)
                 if value > radius: continue
-                if found < len(values):
-                    values[found], hits[found, 0], hits[found, 1] = value, q, at
+                if found < len(values): values[found], hits[found, 0], hits[found, 1] = value, q, at
                 found += 1
     return found
 
 # %% ../../nbs/core/bounds.ipynb #54c3a24f
 def axes_of(points, metric, scales=None):
-    "The scale of each row, the mean and the widest directions; none for Manhattan's distance."
-    p = points.shape[1]
-    if metric == 'manhattan': return np.empty(0), np.zeros(p), np.empty((p, 0))
+    "The scale of each row, the mean and the widest directions."
     if scales is None: scales = inverse_lengths(points) if metric == 'cosine' else np.empty(0)
     return scales, *widest_directions(points, LEAD - 1 + STEPS, scales)
 
@@ -206,9 +204,12 @@ class ExactSearch:
         self.longest = np.sqrt(max(sketch.lead[:, -1].max(), 0))
         self.boxes = make_boxes(sketch)
 
+    @cached_property
+    def _ends(self): return float(self.points.min()), float(self.points.max())
+
     def _sketch(self, rows, scales, threads):
-        "The sketches of rows; zeros for Manhattan's distance."
-        if self.metric != 'manhattan':
+        "The sketches of rows; zeros where there are no directions."
+        if self.directions.size:
             return make_sketches(rows, self.mean, self.directions, scales, threads)
         parts = (LEAD + 1, np.float32), (0, np.int16), (2, np.float32)
         return Sketch(*(np.zeros((len(rows), width), kind) for width, kind in parts))
@@ -223,7 +224,9 @@ class ExactSearch:
         if len(queries) > 1:
             order = own_boxes(sketch.lead, self.boxes.low, self.boxes.high).argsort(kind='stable')
             sketch = [array[order] for array in sketch]
-        return Asked(queries, scales, order, *sketch), np.flatnonzero(unfit)
+        span = np.inf
+        if self.metric == 'manhattan': span = np.ptp([*self._ends, queries.min(), queries.max()])
+        return Asked(queries, scales, float(span), order, *sketch), np.flatnonzero(unfit)
 
     def _batches(self, queries, threads):
         "The queries, a few thousand at a time, in batches for one thread each."
@@ -231,7 +234,7 @@ class ExactSearch:
             asked, unfit = self._asked(queries[start:start + 2**14], threads)
             size = min(128, -(-len(asked.rows) // (4 * threads)))
             parts = [slice(i, i + size) for i in range(0, len(asked.rows), size)]
-            batches = [Asked(*asked[:2], *(array[own] for array in asked[2:])) for own in parts]
+            batches = [Asked(*asked[:3], *(array[own] for array in asked[3:])) for own in parts]
             yield start, batches, start + unfit
 
     def nearest(self, queries, k, threads=1, most=None):
@@ -337,21 +340,24 @@ def promise(flat, axes, threads=None):
 def exact_search_if_it_helps(points, metric, threads=1, flat=None, fewest=5000):
     "The `points` prepared for the search by bounds, or None where that is not worth it."
     if len(points) < fewest or metric not in METRICS: return None
-    if metric == 'manhattan': return ExactSearch(points, metric, threads)
-    if not 1e-12 < max(abs(float(points.max())), abs(float(points.min()))) < 1e12: return None
+    loops, p = None, points.shape[1]
+    if metric == 'manhattan':                    # these serve without bounds, too
+        loops = ExactSearch(points, metric, threads, (np.empty(0), np.zeros(p), np.empty((p, 0))))
+    if not 1e-12 < max(abs(float(points.max())), abs(float(points.min()))) < 1e12: return loops
     flat = flat or FlatSearch(points, metric)
     if not flat.fits: return None                # not blank, but too long or short
     axes = axes_of(flat.points, metric, flat.scales)
     for more in (), (threads,):                  # where the others say no, all points decide
         bound, product = nanoseconds(promise(flat, axes, *more), points)
-        if bound < product: break
+        if loops or bound < product: break
     else: return None
     exact = ExactSearch(points, metric, threads, axes)
-    if not np.abs(exact.mean).max() < 1e9 * exact.longest: return None
+    if not np.abs(exact.mean).max() < 1e9 * exact.longest: return loops
     tried = points[::len(points) // 32]
     work = exact.nearest(tried, 10, threads)[2]
     bound, product = nanoseconds(Work(*(count / len(tried) for count in work)), points)
-    return exact if bound < product else None
+    if loops: product = nanoseconds(Work(0, 0, len(points)), points)[0]
+    return exact if bound < product else loops
 
 # %% ../../nbs/core/bounds.ipynb #5b209703
 STORED = {'mean': 'f8', 'directions': 'f8', 'scales': 'f8', 'tiles': 'f4', 'codes': 'i2',
@@ -366,7 +372,7 @@ def search_from_arrays(arrays, points, metric):
     "An exact search from its arrays, if they fit the points."
     (n, p), arrays = points.shape, {name: arrays[name] for name in STORED}
     n_boxes, width = len(arrays['tiles']), arrays['tiles'].shape[-1]
-    m, n_steps = (0, 0) if metric == 'manhattan' else (LEAD - 1 + STEPS, STEPS)
+    m, n_steps = (LEAD - 1 + STEPS, STEPS) if arrays['directions'].size else (0, 0)
     sizes = {'mean': (p,), 'directions': (p, m), 'scales': (n if metric == 'cosine' else 0,),
              'tiles': (n_boxes, LEAD + 1, width), 'codes': (n, n_steps), 'rest': (n, 2),
              'order': (n,), 'starts': (n_boxes + 1,), 'low': (LEAD, n_boxes),

@@ -32,8 +32,8 @@ class Neighbours:
     @property
     def way(self):
         "How neighbours are searched for: 'bound', 'product' or 'direct'."
-        if is_direct(self.metric): return 'direct'
-        return 'product' if self.exact is None else 'bound'
+        if self.exact is not None and self.exact.directions.size: return 'bound'
+        return 'direct' if is_direct(self.metric) else 'product'
 
     def nearest(self, queries, k, threads=1, most=None):
         """Distances and indices of the `k` nearest, and the `Work` of bounds (None without them).

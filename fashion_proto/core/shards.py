@@ -70,8 +70,7 @@ def open_shard(shard):
     "The search in a shard, its arrays mapped into memory."
     rows = f'with images {shard.first} to {shard.first + shard.size - 1}'
     try: state = os.stat(shard.path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'{shard.path}, {rows}, is missing') from None
+    except FileNotFoundError: raise FileNotFoundError(f'{shard.path}, {rows}, is missing') from None
     stamp = shard.contents, state.st_size, state.st_mtime_ns
     with lock:
         if opened.get(shard.path, (None,))[0] == stamp:

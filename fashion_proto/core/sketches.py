@@ -49,7 +49,7 @@ def inverse_lengths(rows):
 LEAD, STEPS = 24, 64                             # the 24th number is the length r
 STEPS_LENGTH, ROUNDING = 32_000, 2**-12
 Sketch = namedtuple('Sketch', 'lead steps rest')
-Asked = namedtuple('Asked', 'queries scales rows lead steps rest')     # of a block of queries
+Asked = namedtuple('Asked', 'queries scales span rows lead steps rest')     # a block of queries
 
 @compiled(fastmath={'contract', 'reassoc'})
 def fill_moved(rows, scales, mean, moved, squares):
