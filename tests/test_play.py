@@ -117,14 +117,18 @@ def test_sandbox_ties_go_to_the_nearest(at):
 
 
 def test_a_stroke_is_answered_at_once(at):
-    "The median over 30 strokes stays under 50 ms, with all training images of the page there; the best of five rounds, since the machine may be busy."
+    """The median over 30 strokes stays under 50 ms, with all training images of the page there; on a slow or busy machine, under
+    twice the median of plain looks at all their pixels in the same round. The best of five rounds."""
     page = at("sandbox.html")
     page.evaluate("sandbox.load()")
     page.wait_for_function("sandbox.train.n > 0")
-    rounds = [page.evaluate("""() => Array.from({ length: 30 }, (_, j) => { sandbox.stroke(4 + j % 20, 4, 6, 24 - j % 15); const start = performance.now(); sandbox.tell(); return performance.now() - start; })""") for _ in range(5)]
-    spent = min(rounds, key=np.median)
-    print(f"median {np.median(spent):.1f} ms, worst {max(spent):.1f} ms")
-    assert np.median(spent) < 50
+    strokes = """() => Array.from({ length: 30 }, (_, j) => { sandbox.stroke(4 + j % 20, 4, 6, 24 - j % 15); const start = performance.now(); sandbox.tell(); return performance.now() - start; })"""
+    looks = """() => Array.from({ length: 15 }, () => { const { images } = sandbox.train, x = new Float64Array(784).fill(7), start = performance.now(); let sum = 0;
+        for (let at = 0; at < images.length; at += 784) for (let i = 0; i < 784; i++) { const d = x[i] - images[at + i]; sum += d * d; }
+        return sum > 0 ? performance.now() - start : 0; })"""
+    rounds = [[np.median(page.evaluate(kind)) for kind in (strokes, looks)] for _ in range(5)]
+    print("median of strokes, of looks at all pixels, in ms:", np.round(rounds, 1).tolist())
+    assert any(stroke < max(50, 2 * look) for stroke, look in rounds)
 
 
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (360, "dark")])
