@@ -114,6 +114,9 @@ def of_kmeans(n):
 
 def measure():
     methods = {name: alone(__file__, "of_method", name) for name in models()}
+    failed = {name: found["failed"] for name, found in methods.items() if "failed" in found}
+    if failed:
+        sys.exit(f"nothing was kept, for these failed: {failed}")
     answers = {
         f"{part}, {name}": np.array(own, np.uint8)
         for name, found in methods.items()
