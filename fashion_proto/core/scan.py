@@ -168,6 +168,7 @@ def keep_close(products, factors, squares, first, k, margins, limits, counts, ro
                     rough[q, count], at[q, count] = value, first + start + j
                     count += 1
                 elif count == room: count = -1
+        if count > 2*k: count, limit = tighten(rough[q], at[q], count, k, margins[q])
         limits[q], counts[q] = limit, count
 
 # %% ../../nbs/core/scan.ipynb #f582d3dd
@@ -220,28 +221,28 @@ class FlatSearch:
             yield 0, self.points, self.factors, self.squares
             return
         size = min(n, max(1, 2**23 // (p * TILE)) * TILE)
-        room, squares = np.empty((size, p), self.kind), np.empty(size)
-        ones, mean = np.ones(size, self.kind), np.zeros(p) + self.centre
+        room, ones = np.empty((size, p), self.kind), np.ones(size, self.kind)
         for start in range(0, n, size):
-            size = min(size, n - start)
-
-            def prepare(part):
-                at = slice(start + part.start, start + part.stop)
-                fill_moved(self.points[at], self.scales[at], mean, room[part], squares[part])
-
-            spread(prepare, list(gen_batches(size, -(-size // threads))), threads)
-            with np.errstate(over='ignore'): own = squares[:size].astype(self.kind)
-            if self.metric == 'cosine': own[self.scales[start:start+size] == 0] = 1  # blank
+            at, size = slice(start, start + size), min(size, n - start)
+            squares = self._move(self.points[at], self.scales[at], room[:size], threads)
+            with np.errstate(over='ignore'): own = squares.astype(self.kind)
+            if self.metric == 'cosine': own[self.scales[at] == 0] = 1    # blank
             yield start, room[:size], ones[:size], own
 
-    def _lists(self, queries, k, threads):
-        "The lists of queries (scaled, for the cosine): margins, counts, rough distances, indices."
-        n, p = len(queries), queries.shape[1]
-        with np.errstate(all='ignore'):
-            moved = queries - self.centre        # too large for single precision: infinite
-            length = np.sqrt(np.square(moved).sum(axis=1))
-            double = np.multiply(moved, -2, out=moved).astype(self.kind)
-            del moved
+    def _move(self, rows, scales, out, threads):
+        "Fill `out` with rows (each times its scale) less the centre; the squares of their lengths."
+        squares, mean = np.empty(len(rows)), np.zeros(rows.shape[1]) + self.centre
+        def move(part): fill_moved(rows[part], scales[part], mean, out[part], squares[part])
+
+        spread(move, list(gen_batches(len(rows), -(-len(rows) // threads))), threads)
+        return squares
+
+    def _lists(self, queries, scales, k, threads):
+        "The lists of queries (each times its scale): margins, counts, rough distances, indices."
+        (n, p), double = queries.shape, np.empty(queries.shape, self.kind)
+        with np.errstate(all='ignore'):          # too large for single precision: infinite
+            length = np.sqrt(self._move(queries, scales, double, threads))
+            double *= -2
         limits, counts = np.full(n, np.inf, self.kind), np.zeros(n, np.int64)
         rough, at = np.empty((n, 4*k + 64), self.kind), np.empty((n, 4*k + 64), np.int64)
         size, largest = -(-n // (threads * -(-n // (TILE * threads)))), 0.
@@ -276,9 +277,8 @@ class FlatSearch:
         for q in range(n if few else 0):
             distances[q], indices[q] = nearest_of_one(kind, queries, q, scales, points, self.scales,
                                                       k, threads)
-        for rows in [] if few or left.all() else blocks(n, 40 * queries.shape[1] + 24 * (4*k + 64)):
-            own = queries[rows] * scales[rows, None] if cosine else queries[rows].astype(np.float64)
-            lists = self._lists(own, k, threads)
+        for rows in [] if few or left.all() else blocks(n, 8 * queries.shape[1] + 24 * (4*k + 64)):
+            lists = self._lists(queries[rows], scales[rows], k, threads)
             left[rows] |= lists[1] < 0
 
             def finish(part):
