@@ -21,7 +21,7 @@ from .core.checks import (blas_at_most, check_choice, check_whole, moved_names,
                                        n_threads, spread)
 from .core.estimators import TakesImages, as_rows, image_shape
 from .core.patch_loops import encode_images
-from .core.products import check_squares
+from .core.products import check_squares, frozen
 
 __getattr__ = moved_names({'ClassMetric': 'fashion_proto.metric',
                            'PatchKNN': 'fashion_proto.patchknn'})
@@ -183,8 +183,7 @@ class PatchPrototypes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesIm
                              f'got {self.n_prototypes}')
         check_whole('n_cells', self.n_cells)
         n_threads(self.n_jobs)
-        shape = image_shape(X)
-        X = validate_data(self, as_rows(X))
+        shape, X = image_shape(X), validate_data(self, as_rows(X))
         self.image_shape_, self._shape = _image_shape(shape or X.shape[1:], self.image_shape)
         self.patch_shape_ = self._patch_shape(self._shape[:2])
         self._centre = X.mean(dtype=np.float64)
@@ -226,7 +225,7 @@ class PatchPrototypes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesIm
 
     def _scaled(self, images):
         "Pixels in units of their spread."
-        return ((images - self._centre) / self._unit).astype(np.float32)
+        return ((images - self._centre) / self._unit).astype(np.float32, order='C')
 
     def transform(self, X):
         """The images through the prototypes.
@@ -252,13 +251,13 @@ class PatchPrototypes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesIm
         X = self._query_rows(X).reshape(-1, *self._shape)
         down, across = (_pool_weights(side - patch + 1, self.n_cells)
                         for side, patch in zip(self._shape, self.patch_shape_))
-        pairs = len(self.prototypes_) // 2
+        pairs, learned = len(self.prototypes_) // 2, tuple(map(frozen, self._learned))
         out = np.empty((len(X), self.n_cells, self.n_cells, pairs + 2), np.float32)
 
         def part(start):
             own = slice(start, start + 64)
             encode_images(self._scaled(X[own]), *self.patch_shape_, np.float32(_FLOOR),
-                          tuple(self._learned), down, across, out[own], max(8, 40_000 // pairs))
+                          learned, down, across, out[own], max(8, 40_000 // pairs))
 
         with blas_at_most(1): spread(part, range(0, len(X), 64), n_threads(self.n_jobs))
         return out.reshape(len(X), -1)

@@ -233,7 +233,6 @@ class FlatSearch:
         "Fill `out` with rows (each times its scale) less the centre; the squares of their lengths."
         squares, mean = np.empty(len(rows)), np.zeros(rows.shape[1]) + self.centre
         def move(part): fill_moved(rows[part], scales[part], mean, out[part], squares[part])
-
         spread(move, list(gen_batches(len(rows), -(-len(rows) // threads))), threads)
         return squares
 
@@ -273,7 +272,7 @@ class FlatSearch:
         cosine, kind = self.metric == 'cosine', kind_of(queries, points, self.metric)
         scales = inverse_lengths(queries) if cosine else self.scales
         left = np.full(n, not self.fits) | (cosine and scales == 0)
-        few = n <= FEW and not left.any()
+        few = (n <= FEW or k >= 250 and 4*k >= len(points)) and not left.any()
         for q in range(n if few else 0):
             distances[q], indices[q] = nearest_of_one(kind, queries, q, scales, points, self.scales,
                                                       k, threads)

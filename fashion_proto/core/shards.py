@@ -40,11 +40,13 @@ def contents(path):
     return zlib.crc32(repr(parts).encode())
 
 def ball(rows, metric):
-    "The mean of the rows, and how near and how far they are; nothing for metrics without a ball."
+    "The mean of rows, rounded to their kind, and how near and far they are; nothing where no ball."
     if metric not in BALLS: return None, 0., np.inf
     middle, away, none = rows.mean(axis=0, dtype=float), np.empty(len(rows)), np.empty(0)
-    fill_distances(kind_of(middle, rows, metric), middle[None], 0, none, rows, none, 0, away)
-    return middle, away.min(), away.max()
+    if rows.dtype.kind != 'f': middle = np.rint(middle)
+    middle = native_rows(middle[None].astype(rows.dtype))    # whose loops are compiled
+    fill_distances(kind_of(middle, rows, metric), middle, 0, none, rows, none, 0, away)
+    return middle[0].astype(float), away.min(), away.max()
 
 def make_shard(rows, number, first, size, path, shape, dtype, metric, threads=1):
     "Prepare the search in some rows, of which `first` is the number of the first; write a file."
