@@ -373,7 +373,7 @@ class ANN(Votes):
                 and len(X) and not hasattr(self, 'feature_names_in_')
                 and (X.dtype == np.uint8 or np.isfinite(X).all())):
             return frozen(X.reshape(len(X), -1))
-        return searchable(self._query_rows(X))
+        return searchable(self._query_rows(X), self._points)
 
     def _comparable(self, rows, side):
         "The rows as the engine takes them: for the cosine, scaled to length one."

@@ -440,6 +440,25 @@ def test_bound_gives_the_neighbours_of_the_product(dtype, k):
     assert (indices == order).all()
 
 
+@pytest.mark.parametrize("dtype", ["int16", "uint16", ">i4", "int64", "uint64"])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+def test_wide_whole_numbers_are_searched_as_bytes_if_they_fit(dtype, metric):
+    points, queries = clustered("uint8"), clustered("uint8", 5000, seed=1)[:50]
+    expected = KNN(5, metric=metric).fit(points, np.arange(6000) % 3).kneighbors(queries)
+    knn = KNN(5, metric=metric).fit(points.astype(dtype), np.arange(6000) % 3)
+    assert knn._points.dtype == np.uint8
+    for own in queries.astype(dtype), queries, queries.astype(np.float32):
+        found = knn.kneighbors(own)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+        assert (found[1] == expected[1]).all()
+    high, far = 7 * points[:200].astype(dtype), 7 * queries.astype(dtype)           # up to 1785
+    knn = KNN(5, metric=metric).fit(high, np.arange(200) % 3)
+    assert knn._points.dtype == np.dtype(dtype).newbyteorder("=")
+    plain = np.sort(cdist(far.astype(float), high.astype(float), "cityblock" if metric == "manhattan" else metric), axis=1)
+    for own in far, far.astype(np.float32):
+        np.testing.assert_allclose(knn.kneighbors(own)[0], plain[:, :5], rtol=1e-9)
+
+
 def test_bound_leaves_out_the_point_itself():
     points = clustered("uint8")
     knn = KNN(5).fit(points, np.zeros(len(points)))

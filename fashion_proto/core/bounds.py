@@ -242,7 +242,7 @@ class ExactSearch:
 
         Given `most`, a distance a query, farther points may be left out: infinite, index n.
         """
-        queries = native_rows(queries)
+        queries = native_rows(queries, self.points)
         if most is None: most = np.full(len(queries), np.inf)
         distances, indices, work, tied = self._nearest(queries, k, threads, most, False)
         if len(tied):
@@ -256,7 +256,6 @@ class ExactSearch:
         kind = kind_of(queries, points, self.metric)
         distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
         work, all_tied, rounded = np.zeros(3, np.int64), [], kind in (NUMBERS, CITY_NUMBERS)
-
         def run(asked):
             values, done = np.empty((len(asked.lead), k)), np.zeros(3, np.int64)
             at, rows = np.empty(values.shape, np.intp), start + asked.rows
@@ -277,9 +276,9 @@ class ExactSearch:
 
     def within(self, queries, radius, threads=1):
         "For each query the distances and indices of the points within `radius`, nearest first."
-        queries, points, out = *map(native_rows, (queries, self.points)), [None] * len(queries)
+        points, out = native_rows(self.points), [None] * len(queries)
+        queries = native_rows(queries, points)
         kind = kind_of(queries, points, self.metric)
-
         def run(asked):
             found, room = 2**16, 0
             while found > room:                  # once, or twice if there was no room for all
@@ -314,7 +313,6 @@ def promise(flat, axes, threads=None):
     Their reach is the distance of the nearest others or, given `threads`, of ten of all points.
     """
     (scales, mean, directions), n = axes, len(flat.points)
-
     def parts(rows):
         moved = (flat.points[rows] * (scales[rows, None] if len(scales) else 1.)) - mean
         z, square = moved @ directions, np.square(moved).sum(axis=1)

@@ -18,10 +18,10 @@ from .checks import blocks, compiled
 from .products import frozen, native_rows
 
 # %% ../../nbs/core/graph.ipynb #d010715a
-def searchable(X):
-    "Rows for a compiled search: in one piece, of bytes or floats, and read-only."
-    kept = X.dtype in (np.uint8, np.float32, np.float64)
-    return frozen(native_rows(X if kept else X.astype(np.float64)))
+def searchable(X, points=None):
+    "Rows for a compiled search: as `native_rows`, and without signed bytes and booleans."
+    X = native_rows(X, points)
+    return frozen(X if X.dtype in (np.uint8, np.float32, np.float64) else X.astype(np.float64))
 
 def widest(centred, m):
     "The `m` widest directions of some rows less their mean, in columns, and all squares in each."

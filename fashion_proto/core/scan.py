@@ -122,7 +122,6 @@ def fill_in_order(kind, queries, q, points, at, out):
 def nearest_of_one(kind, queries, q, query_scales, points, scales, k, threads):
     "Distances and indices of the `k` points nearest to query `q`."
     out = np.empty(len(points))
-
     def fill(part):
         fill_distances(kind, queries, q, query_scales, points, scales, part.start, out[part])
 
@@ -250,7 +249,6 @@ class FlatSearch:
             with np.errstate(all='ignore'):
                 margins = 2.01 * (p + 8) * np.finfo(self.kind).eps * (length + largest)**2
                 margins = margins.astype(self.kind)
-
             def multiply(start):
                 own, room = slice(start, start + size), np.empty((size, TILE), self.kind)
                 for tile in range(0, len(block), TILE):
@@ -267,7 +265,8 @@ class FlatSearch:
 
     def nearest(self, queries, k, threads=1):
         "Distances and indices of the `k` points nearest to each query."
-        queries, points, n = native_rows(queries), native_rows(self.points), len(queries)
+        points, n = native_rows(self.points), len(queries)
+        queries = native_rows(queries, points)
         distances, indices = np.empty((n, k)), np.empty((n, k), np.intp)
         cosine, kind = self.metric == 'cosine', kind_of(queries, points, self.metric)
         scales = inverse_lengths(queries) if cosine else self.scales
@@ -279,7 +278,6 @@ class FlatSearch:
         for rows in [] if few or left.all() else blocks(n, 8 * queries.shape[1] + 24 * (4*k + 64)):
             lists = self._lists(queries[rows], scales[rows], k, threads)
             left[rows] |= lists[1] < 0
-
             def finish(part):
                 own = slice(rows.start + part.start, rows.start + part.stop)
                 nearest_of_lists(kind, queries, scales, own.start, points, self.scales,
