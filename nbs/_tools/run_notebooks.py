@@ -352,7 +352,7 @@ class Book:
         runs = []
         if len(self.paths) > 3 and sys.platform == "linux":  # elsewhere forks may not use libraries
             self.forks = Forks()
-        with ThreadPoolExecutor(self.seats.n + 1) as pool:  # one more starts or ends its kernel
+        with ThreadPoolExecutor(self.seats.n + 2) as pool:  # two more begin, end or wait
             try:
                 for path in self.paths:
                     waits = path.name in READERS
