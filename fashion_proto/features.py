@@ -372,7 +372,6 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
     def _function(self):
         "The function from inputs to vectors."
         prepare, run = _preparation(self), _runner(self)
-
         def vectors(inputs):
             batch = prepare(inputs)
             try: output = run(batch)

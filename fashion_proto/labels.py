@@ -187,9 +187,7 @@ def _judged_among_many(distances, indices, codes, n_classes):
     "As `_judged`, by weights that all classes share."
     claims = _claims(distances, indices, codes)
     mine = claims.first & (claims.owners == codes[:, None])
-
     def own_chance(each, other): return np.where(mine.any(axis=1), (each * mine).sum(axis=1), other)
-
     def cost(weights):
         each, other = _chances(weights, claims, n_classes)
         slope = np.tensordot(each - mine, claims.evidence, 2) / len(codes)

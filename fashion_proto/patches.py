@@ -253,7 +253,6 @@ class PatchPrototypes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesIm
                         for side, patch in zip(self._shape, self.patch_shape_))
         pairs, learned = len(self.prototypes_) // 2, tuple(map(frozen, self._learned))
         out = np.empty((len(X), self.n_cells, self.n_cells, pairs + 2), np.float32)
-
         def part(start):
             own = slice(start, start + 64)
             encode_images(self._scaled(X[own]), *self.patch_shape_, np.float32(_FLOOR),

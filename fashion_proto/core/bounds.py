@@ -104,37 +104,41 @@ def own_boxes(lead, low, high):
     return own
 
 @compiled()
-def begin(kind, lead, span, low, high, most, near, limit, own):
-    "Fill the last three with bounds for all boxes, limits and own boxes; gives the order of boxes."
-    away = np.zeros(near.shape[1], np.float32)
-    for q in range(len(near)):
+def begin(kind, lead, span, low, high, most):
+    "For each query the bounds of all boxes, a limit and its own box; and how far each box is."
+    near, limit = np.empty((len(lead), low.shape[1]), np.float32), np.empty(len(lead), np.float32)
+    own, away = np.empty(len(lead), np.int64), np.zeros(low.shape[1], np.float32)
+    for q in range(len(lead)):
         limit[q] = squared_limit(kind, most[q], span)
         box_bounds(lead, q, low, high, near[q])
         own[q] = near[q].argmin()
         away += near[q]
-    return away.argsort()
+    return near, limit, own, away
 
 @compiled()
-def nearest_first(bounds, which, n):
-    "Put the first `n` of `which` in the order of their bounds."
-    own, places = np.empty(n, np.float32), which[:n].copy()
-    for j in range(n): own[j] = bounds[places[j]]
-    for j, turn in enumerate(own.argsort()): which[j] = places[turn]
+def nearest_first(bounds, which, n, most=32):
+    "Put those of the first `n` of `which` that have the least bounds first, at most so many."
+    for i in range(n):
+        j, one = min(i, most - 1), which[i]
+        if j < i and bounds[one] >= bounds[which[j]]: continue
+        which[i] = which[j]
+        while j > 0 and bounds[one] < bounds[which[j - 1]]:
+            which[j] = which[j - 1]
+            j -= 1
+        which[j] = one
 
 @compiled()
-def nearest_in_boxes(kind, asked, points, scales, boxes, most, slow, values, indices, work):
+def nearest_in_boxes(kind, asked, points, scales, boxes, start, slow, values, indices, work):
     """Fill `values` and `indices`, one row a query, with the nearest points; count the `work`.
 
-    Points farther than `most`, one number a query, may be left out: then the last are infinite.
+    Given what `begin` found, points beyond its limits may be left out: then the last are infinite.
     Returns for each query a distance that was left out though it is about as small as the last.
     """
     queries, query_scales, span, rows, lead, own_steps, own_rest = asked
     tiles, steps, rest, order, starts, low, high = boxes
-    near, limit = np.empty((len(rows), len(tiles)), np.float32), np.empty(len(rows), np.float32)
     bounds, which = np.empty(tiles.shape[2], np.float32), np.empty(tiles.shape[2], np.int64)
-    own, left_out = np.empty(len(rows), np.int64), np.full(len(rows), np.inf)
+    (near, limit, own, turns), left_out = start, np.full(len(rows), np.inf)
     values[:], indices[:] = np.inf, len(points)
-    turns = begin(kind, lead, span, low, high, most, near, limit, own)
     for turn in range(-1, len(tiles)):           # turn -1: each query in its own box
         for q in range(len(rows)):
             box = own[q] if turn < 0 else turns[turn]
@@ -259,8 +263,9 @@ class ExactSearch:
         def run(asked):
             values, done = np.empty((len(asked.lead), k)), np.zeros(3, np.int64)
             at, rows = np.empty(values.shape, np.intp), start + asked.rows
-            left_out = nearest_in_boxes(kind, asked, points, self.scales, self.boxes, most[rows],
-                                        slow, values, at, done)
+            *found, away = begin(kind, asked.lead, asked.span, *self.boxes[-2:], most[rows])
+            left_out = nearest_in_boxes(kind, asked, points, self.scales, self.boxes,
+                                        (*found, away.argsort()), slow, values, at, done)
             tied = (left_out < np.inf) & (left_out <= ROUNDED * values[:, -1])
             if rounded: settle(kind, asked.queries, asked.rows, points, values, at)
             distances[rows], indices[rows] = values, at

@@ -94,7 +94,6 @@ def make_sketches(rows, mean, directions, scales, threads=1):
     scales, single = np.asarray(scales, np.float64), directions.astype(np.float32)
     out = Sketch(np.empty((n, LEAD + 1), np.float32), np.empty((n, STEPS), np.int16),
                  np.empty((n, 2), np.float32))
-
     def fill(part):
         own = rows[part]
         moved, squares = np.empty(own.shape, np.float32), np.empty(len(own))
