@@ -234,7 +234,6 @@ def _preparation(embed):
     first = [p for p in module.parameters() if p.ndim == 4][:1] if module is not None else []
     if first and first[0].shape[1] == 1: channels = 1
     network = module is not None or isinstance(embed.model, (str, Path))
-
     def prepare(inputs):
         if isinstance(inputs, list) and isinstance(inputs[0], str): return inputs
         if getattr(inputs, 'ndim', 0) == 2:

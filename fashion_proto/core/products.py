@@ -22,13 +22,14 @@ def frozen(array):
     return array
 
 def native_rows(array, points=None):
-    "The array in rows, read-only, of numbers that numba knows; doubles if not like `points`."
+    "The array in rows, read-only, in numbers that numba knows; like `points`, or as doubles."
     kind, size, other = array.dtype.kind, array.dtype.itemsize, getattr(points, 'dtype', None)
     if array.dtype != other and kind in 'iu' and size > 1 and array.size:
         if array.min() >= 0 and array.max() < 256: array = array.astype(np.uint8)
     if kind == 'f' and size == 2: array = array.astype(np.float32)
     if kind not in 'biuf' or size > 8: array = array.astype(np.float64)
-    if points is not None and array.dtype != other: array = array.astype(np.float64)
+    if points is not None and array.dtype != other:
+        array = array.astype(other if np.can_cast(array.dtype, other) else np.float64)
     if not (array.flags.c_contiguous and array.dtype.isnative):
         array = np.ascontiguousarray(array, array.dtype.newbyteorder('='))
     return frozen(array) if array.flags.writeable else array
