@@ -452,6 +452,13 @@ def test_wide_whole_numbers_are_searched_as_bytes_if_they_fit(dtype):
         assert (found[1] == expected[1]).all()
 
 
+def test_a_function_gets_whole_numbers_as_they_are():
+    points = np.arange(100, 130).reshape(15, 2)
+    def apart(a, b): return abs(float((a * a).sum() - (b * b).sum()))      # squares do not fit into bytes
+    knn = KNN(1, metric=apart).fit(points, np.arange(15) % 2)
+    assert knn._points.dtype == np.int64 and knn.kneighbors(points)[1].ravel().tolist() == list(range(15))
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
 def test_whole_numbers_too_large_for_bytes(metric):
     points, queries = (7 * clustered("int64", n)[::20] for n in (6000, 5000))                # up to 1785

@@ -331,7 +331,6 @@ def promise(flat, axes, threads=None):
     else:
         reach = flat.nearest(flat.points[asked], 10, threads)[0][:, -1:]
         reach = 2*reach if flat.metric == 'cosine' else reach**2
-
     def left(i, m):
         "How many of all points the first `m` coordinates and what comes after them would leave."
         beyond = np.square(own_after[:, i, None] - after[:, i])

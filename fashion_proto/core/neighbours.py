@@ -16,7 +16,8 @@ from .scan import FlatSearch
 class Neighbours:
     "Points, and the search for the nearest of them."
     def __init__(self, points, metric, exact=None):
-        self.points, self.metric, self.exact, self.flat = native_rows(points), metric, exact, None
+        self.points = native_rows(points, points if callable(metric) else None)      # as they are
+        self.metric, self.exact, self.flat = metric, exact, None
 
     def prepare(self, threads, fewest=5000):
         "Prepare bounds where they help, for `fewest` points or more."
