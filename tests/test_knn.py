@@ -469,6 +469,25 @@ def test_whole_numbers_too_large_for_bytes(metric):
         np.testing.assert_allclose(knn.kneighbors(own)[0], np.sort(plain, axis=1)[:, :5], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_a_quarter_of_the_points_and_more(metric, dtype):
+    "So many are asked for directly: the same, and in the same order, as one by one; ties, too."
+    points = clustered(dtype)[::6]                       # 1000
+    points[900:] = points[:100]
+    queries = clustered(dtype, 5000, seed=1)[:30]
+    for k in 249, 250, 700, 1000:
+        knn = KNN(k, metric=metric, n_jobs=2).fit(points, np.arange(1000) % 3)
+        distances, indices = knn.kneighbors(queries)
+        plain = cdist(queries.astype(float), points.astype(float), "cityblock" if metric == "manhattan" else metric)
+        np.testing.assert_allclose(distances, np.sort(plain, axis=1)[:, :k], rtol=1e-9, atol=1e-12)
+        one_by_one = [knn.kneighbors(query[None]) for query in queries]
+        assert (np.concatenate([far for far, _ in one_by_one]) == distances).all()
+        assert (np.concatenate([at for _, at in one_by_one]) == indices).all()
+        rises = np.diff(distances) > 0
+        assert (rises | (np.diff(indices) > 0)).all()
+
+
 def test_bound_leaves_out_the_point_itself():
     points = clustered("uint8")
     knn = KNN(5).fit(points, np.zeros(len(points)))

@@ -40,7 +40,7 @@ def contents(path):
     return zlib.crc32(repr(parts).encode())
 
 def ball(rows, metric):
-    "The mean of rows, rounded to their kind, and how near and far they are; nothing where no ball."
+    "The mean of rows, rounded to their kind, how near and how far they are; None without a ball."
     if metric not in BALLS: return None, 0., np.inf
     middle, away, none = rows.mean(axis=0, dtype=float), np.empty(len(rows)), np.empty(0)
     if rows.dtype.kind != 'f': middle = np.rint(middle)
