@@ -195,8 +195,8 @@ class KNN(Votes):
     or (n, n_features). Nothing is rescaled. Distances of `uint8` images are computed in whole
     numbers, others in double precision as SciPy's `cdist` adds them up, however they were searched;
     those by 'cosine' may differ in the last bit.
-    The images are not copied (but half precision, whole numbers that fit into bytes, and memory out
-    of order are made ready in a copy): do not change them after `fit`. Beside them, the search by
+    The images are copied only if they are out of order in memory, of half precision, or whole
+    numbers that can be kept as bytes: do not change them after `fit`. Beside them, the search by
     bounds keeps up to 260 bytes an image (for 'cosine' 8 more), and `fit` needs up to 400 an image
     and 200 MB for a while. More than 256 neighbours are searched for without bounds.
 
