@@ -108,7 +108,7 @@ def test_sandbox_ties_go_to_the_nearest(at):
     "Two votes each: the class that owns the nearest neighbour wins, as in Python."
     page = at("sandbox.html")
     found = page.evaluate("""() => { const { train } = sandbox, labels = train.labels.slice(), old = { ...train };
-        Object.assign(train, { images: Uint8Array.from({ length: 4 * 784 }, (_, i) => i % 784 ? 0 : [3, 1, 1, 3][Math.floor(i / 784)]), n: 4, norms: new Float64Array(4) });
+        Object.assign(train, sandbox.measured(Uint8Array.from({ length: 4 * 784 }, (_, i) => i % 784 ? 0 : [3, 1, 1, 3][Math.floor(i / 784)])));
         train.labels.set([7, 2, 2, 7]);
         const x = new Uint8Array(784); x[0] = 3; const y = new Uint8Array(784); y[0] = 1;
         const out = [x, y].map(z => { const t = sandbox.answer(z, 4, 'euclidean').train; return [t.winner, [...t.indices].slice(0, 4)]; });

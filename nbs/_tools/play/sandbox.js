@@ -9,33 +9,75 @@ async function unpacked(text) {                    // images whose rows came les
 
 // --- what Python does, too: distances, neighbours, votes ----------------------------------------
 const averages = numbers(D.averages, Float64Array), lvq = { axes: numbers(D.lvq.axes, Float32Array), mean: numbers(D.lvq.mean, Float32Array), prototypes: numbers(D.lvq.prototypes, Float32Array), labels: numbers(D.lvq.labels, Uint16Array) };
-const train = { images: null, labels: numbers(D.train.labels, Uint16Array), rows: numbers(D.train.rows, Int32Array), norms: null, n: 0 };
+const train = { images: null, labels: numbers(D.train.labels, Uint16Array), rows: numbers(D.train.rows, Int32Array), n: 0 };
 const names = D.names, whole = D.train.labels && train.labels.length;
 
-function nearest(points, n, x, k, metric, norms) { // nearest first, equal distances by lower index; integers are exact
-  const values = new Float64Array(k).fill(Infinity), at = new Int32Array(k).fill(-1), size = x.length;
-  let length = 0;
-  if (metric === "cosine") for (let i = 0; i < size; i++) length += x[i] * x[i];
+// far(row, limit) is the distance of a row, or anything beyond limit where that is sure to be reached
+function nearest(n, k, far) {                      // nearest first, equal distances by lower index
+  const distances = new Float64Array(k).fill(Infinity), indices = new Int32Array(k).fill(-1);
   for (let row = 0; row < n; row++) {
-    const start = row * size, limit = values[k - 1];
-    let far = 0;
-    if (metric === "cosine") {
-      let dot = 0;
-      for (let i = 0; i < size; i++) dot += x[i] * points[start + i];
-      far = length && norms[row] ? Math.max(0, 1 - dot / Math.sqrt(length * norms[row])) : 1;
-    } else for (let i = 0; i < size;) {           // in steps of 112: most images are soon too far
-      const end = Math.min(size, i + 112);
-      if (metric === "euclidean") for (; i < end; i++) { const d = x[i] - points[start + i]; far += d * d; }
-      else for (; i < end; i++) far += Math.abs(x[i] - points[start + i]);
-      if (far >= limit) break;
-    }
-    if (far >= limit) continue;
+    const here = far(row, distances[k - 1]);
+    if (here >= distances[k - 1]) continue;
     let place = k - 1;
-    for (; place > 0 && far < values[place - 1]; place--) { values[place] = values[place - 1]; at[place] = at[place - 1]; }
-    values[place] = far; at[place] = row;
+    for (; place > 0 && here < distances[place - 1]; place--) { distances[place] = distances[place - 1]; indices[place] = indices[place - 1]; }
+    distances[place] = here; indices[place] = row;
   }
-  return { indices: at, distances: metric === "euclidean" ? values.map(Math.sqrt) : values };
+  return { indices, distances };
 }
+const cosine_of = (dot, norm, other) => norm && other ? Math.max(0, 1 - dot / Math.sqrt(norm * other)) : 1;
+function plain(points, x, metric, norms) {         // every number of every row
+  const size = x.length, [norm] = norms_of(x, 1);
+  return row => {
+    let sum = 0;
+    for (let i = 0, at = row * size; i < size; i++, at++) {
+      const d = x[i] - points[at];
+      sum += metric === "cosine" ? x[i] * points[at] : metric === "euclidean" ? d * d : Math.abs(d);
+    }
+    return metric === "cosine" ? cosine_of(sum, norm, norms[row]) : sum;
+  };
+}
+// Images by whole numbers, exactly. The sums of 4 x 4 tiles of 7 x 7 pixels cannot be further apart than the pixels: by the
+// triangle inequality, and for squares by that of Cauchy and Schwarz. Most images are too far by their tiles.
+const TILE = 7, TILES = 16, tile_of = Uint8Array.from({ length: SIZE }, (_, i) => Math.floor(i / SIDE / TILE) * 4 + Math.floor(i % SIDE / TILE));
+function tiles_of(images) {
+  const n = images.length / SIZE, out = new Int32Array(n * TILES);
+  for (let row = 0; row < n; row++) for (let i = 0; i < SIZE; i++) out[row * TILES + tile_of[i]] += images[row * SIZE + i];
+  return out;
+}
+const measured = images => ({ images, n: images.length / SIZE, norms: norms_of(images, images.length / SIZE), tiles: tiles_of(images) });
+const measures = {
+  euclidean(x, own) {
+    const { images, tiles } = train;
+    return (row, limit) => {
+      let low = 0, sum = 0;
+      for (let t = 0, at = row * TILES; t < TILES; t++, at++) { const d = own[t] - tiles[at]; low += d * d; }
+      if (low >= limit * TILE * TILE) return Infinity;
+      for (let i = 0, at = row * SIZE; i < SIZE; i++, at++) { const d = x[i] - images[at]; sum += d * d; }
+      return sum;
+    };
+  },
+  manhattan(x, own) {
+    const { images, tiles } = train;
+    return (row, limit) => {
+      let low = 0, sum = 0;
+      for (let t = 0, at = row * TILES; t < TILES; t++, at++) low += Math.abs(own[t] - tiles[at]);
+      if (low >= limit) return Infinity;
+      for (let i = 0, at = row * SIZE; i < SIZE; i++, at++) sum += Math.abs(x[i] - images[at]);
+      return sum;
+    };
+  },
+  cosine(x, own) {                                 // of images of length 1, half the squared distance
+    const { images, tiles, norms } = train, [norm] = norms_of(x, 1), unit = 1 / Math.sqrt(norm);
+    return (row, limit) => {
+      const other = 1 / Math.sqrt(norms[row]);
+      let low = 0, dot = 0;
+      for (let t = 0, at = row * TILES; t < TILES; t++, at++) { const d = own[t] * unit - tiles[at] * other; low += d * d; }
+      if (low > (limit + 1e-9) * 2 * TILE * TILE) return Infinity;
+      for (let i = 0, at = row * SIZE; i < SIZE; i++, at++) dot += x[i] * images[at];
+      return cosine_of(dot, norm, norms[row]);
+    };
+  },
+};
 function norms_of(points, n) {
   const size = points.length / n, out = new Float64Array(n);
   for (let row = 0; row < n; row++) for (let i = row * size; i < row * size + size; i++) out[row] += points[i] * points[i];
@@ -54,12 +96,13 @@ function in_components(pixels) {
   return out;
 }
 function answer(pixels, k, metric) {
-  const found = { average: nearest(averages, names.length, pixels, names.length, metric, averages_norms),
-    learned: nearest(lvq.prototypes, lvq.labels.length, in_components(pixels), 5, "euclidean") };
+  const found = { average: nearest(names.length, names.length, plain(averages, pixels, metric, averages_norms)),
+    learned: nearest(lvq.labels.length, 5, plain(lvq.prototypes, in_components(pixels), "euclidean")) };
   if (train.n) {
-    const own = nearest(train.images, train.n, pixels, Math.max(k, 5), metric, train.norms);
+    const own = nearest(train.n, Math.max(k, 5), measures[metric](pixels, tiles_of(pixels)));
     found.train = { ...own, ...voted(train.labels, own.indices.slice(0, k)) };
   }
+  for (const kind in found) if (metric === "euclidean" || kind === "learned") found[kind].distances = found[kind].distances.map(Math.sqrt);
   return found;
 }
 
@@ -140,7 +183,7 @@ function load() {                                  // all training images of the
     let done = 0, at = 0;
     const arrived = await Promise.all(Array.from({ length: D.train.parts }, async (_, j) => { const own = await unpacked(await part(`train-${j}`)); progress.value = ++done; return own; }));
     for (const own of arrived) { images.set(own, at); at += own.length; }
-    Object.assign(train, { images, n: train.labels.length, norms: norms_of(images, train.labels.length) });
+    Object.assign(train, measured(images));
     progress.hidden = true;
     arriving.textContent = "";
     again();
@@ -209,4 +252,4 @@ document.querySelector("main").replaceChildren(el("h1", {}, D.title), el("p", {}
   el("div", {}, progress, arriving, out)), el("p", { className: "faint" }, D.credit));
 tools[0].setAttribute("aria-pressed", true);
 tell();
-globalThis.sandbox = { state, answer, pixels, load, start_from, tell, refresh, stroke, keep, train, paper };
+globalThis.sandbox = { state, answer, measured, pixels, load, start_from, tell, refresh, stroke, keep, train, paper };
