@@ -12,7 +12,6 @@ import numbers
 from collections import namedtuple
 from time import perf_counter
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
@@ -303,6 +302,7 @@ class ANN(Votes):
         if len(self.curve_) == 0:
             because = self.setting_['because']
             raise ValueError(f'the curve is empty: the search is exact, because {because}')
+        import matplotlib.pyplot as plt
         if ax is None: ax = plt.subplots(figsize=(5.2, 3.2), layout='constrained')[1]
         _draw_tradeoff(ax, self.curve_, self.setting_, self.target_recall)
         ax.set_title(f'{self.engine}: the least effort sure to reach {self.target_recall:g}')

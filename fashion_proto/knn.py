@@ -16,7 +16,6 @@ from .core.estimators import (GraphOfNeighbours, ImageClassifier, graph_of, ragg
 from .core.neighbours import Neighbours
 from .core.products import check_metric
 from .core.storage import check_stored, load_arrays, save_arrays, storable
-from .look import show_neighbours
 
 # %% ../nbs/06_knn.ipynb #53afe46d
 def _votes_by(weights, distances):
@@ -113,6 +112,7 @@ class Votes(GraphOfNeighbours, ImageClassifier):
         ValueError
             `image` is a vector, or not like the images of `fit`.
         """
+        from fashion_proto.look import show_neighbours  # takes half a second: no search waits for it
         check_is_fitted(self)
         image = np.asarray(image)
         if image.ndim < 2 or image.shape[2:] not in [(), (1,), (3,)]:

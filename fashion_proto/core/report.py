@@ -20,7 +20,6 @@ import json
 import numpy as np
 import pandas as pd
 from .storage import static
-from matplotlib.figure import Figure
 from PIL import Image
 
 # %% ../../nbs/core/report.ipynb #df2c3bfb
@@ -146,6 +145,7 @@ def pair_cards(found, pairs):
 # %% ../../nbs/core/report.ipynb #c8c79c78
 def histogram(similarities, threshold):
     "How alike each image is to the one most like it, as an element of a page."
+    from matplotlib.figure import Figure
     fig = Figure(figsize=(4.8, 2.8), layout='constrained')
     ax = fig.subplots()
     ax.hist(np.clip(similarities, 0.5, 1), bins=100, color='tab:blue')
