@@ -7,7 +7,7 @@ __all__ = ['near_duplicates', 'duplicate_groups']
 
 # %% ../nbs/09_copies.ipynb #2eb723db
 #| code-fold: true
-from functools import cache, partial
+from functools import cache, partial, reduce
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,7 @@ def _n_channels(images):
 
 def _is_flat(pixels):
     "Whether each channel of each image, (n, pixels, channels), has one value only."
-    each = pixels.transpose(2, 0, 1)             # one by one: several times as fast
-    return np.stack([channel.max(axis=1) == channel.min(axis=1) for channel in each], axis=1)
+    return np.stack([np.ptp(channel, axis=1) == 0 for channel in pixels.transpose(2, 0, 1)], axis=1)
 
 def _less_means(rows, channels, out=None):
     "Rows of numbers in double precision, each channel less its mean; `out` may be the rows."
@@ -38,9 +37,8 @@ def _less_means(rows, channels, out=None):
 
 def _double_rows(images):
     "Images as rows in double precision; floats over their largest, so that squares stay in range."
-    rows = images.reshape(len(images), -1)
-    whole, rows = rows.dtype.kind != 'f', rows.astype(np.float64)
-    if whole: return rows
+    rows = images.reshape(len(images), -1).astype(np.float64)
+    if images.dtype.kind != 'f': return rows
     largest = np.abs(rows).max(axis=1, keepdims=True)
     return rows / np.where(largest > 0, largest, 1)
 
@@ -125,47 +123,49 @@ def _check_positions(images, flips, shifts):
 # %% ../nbs/09_copies.ipynb #577525f2
 _ROOM, _OFF_GROUND = 32, 0.1
 
-def _off_ground(images):
-    "Images (n, height, width, channels) less the median of their border, and which pixels differ."
-    n, channels = len(images), images.shape[3]
-    images = _double_rows(images).reshape(images.shape)
-    border = [edge.reshape(n, -1, channels) for edge in (images[:, [0, -1]], images[:, :, [0, -1]])]
-    less = images - np.median(np.concatenate(border, axis=1), axis=1)[:, None, None]
-    off = np.abs(less) > _OFF_GROUND * np.ptp(images, axis=(1, 2, 3), keepdims=True)
-    return less, off.any(axis=3)
+def _off_ground(images, rows):
+    "Images `rows` of (n, height, width, channels) less the median of their border; what differs."
+    rows, back = np.unique(rows, return_inverse=True)            # each image once
+    doubles, channels = _double_rows(images[rows]), images.shape[3]
+    own = doubles.reshape(-1, *images.shape[1:])
+    border = [x.reshape(len(own), -1, channels) for x in (own[:, [0, -1]], own[:, :, [0, -1]])]
+    less = own - np.median(np.concatenate(border, axis=1), axis=1)[:, None, None]
+    off = np.abs(less) > _OFF_GROUND * np.ptp(doubles, axis=1)[:, None, None, None]
+    return less[back], reduce(np.logical_or, np.moveaxis(off, 3, 0))[back]
 
-def _has_ground(images):
-    "Whether at least half of the border of each image is of one colour."
-    out = np.empty(len(images), bool)
-    for part in blocks(len(images), 64 * images[0].size):
-        off = _off_ground(images[part])[1]
+def _has_ground(images, rows):
+    "Whether at least half of the border of each of the images `rows` is of one colour."
+    rows, back = np.unique(rows, return_inverse=True)
+    out = np.empty(len(rows), bool)
+    for part in blocks(len(rows), 64 * images[0].size):
+        off = _off_ground(images, rows[part])[1]
         out[part] = (off[:, [0, -1]].mean(axis=(1, 2)) + off[:, :, [0, -1]].mean(axis=(1, 2))) <= 1
-    return out
+    return out[back]
 
 # %% ../nbs/09_copies.ipynb #18de5806
 _GRAIN, _AGREEMENT = 0.03, 0.5
 
 def _agree_inside(images, i, others, j):
     "Whether image `i[0]` and other `j[0]` agree inside, and so on; True where nothing is inside."
-    def total(x, y): return np.einsum('nhwc,nhwc->n', x, y)
-    out = np.empty(len(i), bool)
+    def total(x, y): return np.einsum('npc,npc->n', x, y)
+    out, ones = np.empty(len(i), bool), np.ones(images[0, :, :, 0].size)
     for part in blocks(len(i), 128 * images[0].size):
-        a, off_a = _off_ground(images[i[part]])
-        b, off_b = _off_ground(others[j[part]])
-        both = minimum_filter(off_a & off_b, (1, 3, 3), mode='nearest')[..., None]
-        a, b, n = a * both, b * both, np.maximum(both.sum(axis=(1, 2)), 1)
-        def common(x, y):
-            return total(x, y) - (x.sum(axis=(1, 2)) * y.sum(axis=(1, 2)) / n).sum(axis=1)
-        grain = _GRAIN**2 * np.sqrt(total(a, a) * total(b, b))
-        scale = np.sqrt(np.maximum(common(a, a) * common(b, b), 0))
-        out[part] = common(a, b) + grain >= _AGREEMENT * (scale + grain)
+        (a, off_a), (b, off_b) = _off_ground(images, i[part]), _off_ground(others, j[part])
+        both = minimum_filter(off_a & off_b, (1, 3, 3), mode='nearest').reshape(len(a), -1, 1)
+        a, b = (x.reshape(len(a), len(ones), -1) * both for x in (a, b))
+        sum_a, sum_b, n = ones @ a, ones @ b, np.maximum(both.sum(axis=1), 1)
+        squares_a, squares_b = total(a, a), total(b, b)
+        grain = _GRAIN**2 * np.sqrt(squares_a * squares_b)
+        common = total(a, b) - (sum_a * sum_b / n).sum(axis=1)
+        scale = (squares_a - (sum_a**2 / n).sum(axis=1)) * (squares_b - (sum_b**2 / n).sum(axis=1))
+        out[part] = common + grain >= _AGREEMENT * (np.sqrt(np.maximum(scale, 0)) + grain)
     return out
 
 def _fooled_by_ground(images, i, others, j):
     "Whether image `i[0]` and other `j[0]` have a ground, but do not agree inside, and so on."
     if min(images.shape[1:3]) < _ROOM: return np.zeros(len(i), bool)
     images, others = (x.reshape(*x.shape[:3], _n_channels(x)) for x in (images, others))
-    fooled = _has_ground(images)[i] & _has_ground(others)[j]
+    fooled = _has_ground(images, i) & _has_ground(others, j)
     fooled[fooled] = ~_agree_inside(images, i[fooled], others, j[fooled])
     return fooled
 

@@ -112,7 +112,7 @@ class Votes(GraphOfNeighbours, ImageClassifier):
         ValueError
             `image` is a vector, or not like the images of `fit`.
         """
-        from fashion_proto.look import show_neighbours  # takes half a second: no search waits for it
+        from fashion_proto.look import show_neighbours   # brings matplotlib
         check_is_fitted(self)
         image = np.asarray(image)
         if image.ndim < 2 or image.shape[2:] not in [(), (1,), (3,)]:
