@@ -1,7 +1,7 @@
 # One verb each. `make book` and `make test` are all that a reader needs; `make` lists the rest.
 PY := .venv/bin/python
 TOOLS := nbs/_tools
-XDIST := -n 2 --dist loadfile --no-loadscope-reorder  # two files at a time; XDIST= for one after the other
+XDIST := -n 3 --dist loadfile --no-loadscope-reorder  # three files at a time: one often waits; XDIST= for one after the other
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TQDM_DISABLE ?= 1
 # Keep compiled modules: without them every kernel compiles its libraries again, some seconds each
