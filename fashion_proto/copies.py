@@ -19,9 +19,7 @@ from .core.pieces import is_stored, over_pairs
 from .duplicates import find_duplicates
 
 # %% ../nbs/09_copies.ipynb #936134a4
-def _n_channels(images):
-    "How many channels the images have."
-    return images.shape[3] if images.ndim == 4 else 1
+def _n_channels(images): return images.shape[3] if images.ndim == 4 else 1
 
 def _is_flat(pixels):
     "Whether each channel of each image, (n, pixels, channels), has one value only."

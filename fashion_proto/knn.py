@@ -139,13 +139,9 @@ class Votes(GraphOfNeighbours, ImageClassifier):
         codes = self._label_codes[indices]
         return _break_ties(_shares(codes, distances, self.weights, len(self.classes_)), codes)
 
-    def _pictures(self, indices):
-        "The training images to draw."
-        return self._points[indices]
+    def _pictures(self, indices): return self._points[indices]
 
-    def _drawable(self, pictures):
-        "Pictures in numbers that can be drawn: integers from 0 to 255, floats from 0 to 1."
-        return pictures
+    def _drawable(self, pictures): return pictures       # integers to 255, or floats to 1
 
     def _neighbour_titles(self, image, distances, indices):
         "What to write above each neighbour of an image."

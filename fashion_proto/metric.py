@@ -12,10 +12,10 @@ from itertools import chain
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from .core.checks import (blas_at_most, check_number, check_whole, known_strings,
                                        n_threads, spread)
+from .core.estimators import class_codes
 from .core.scatter import ClassScatter, joined, project_rows, without
 
 # %% ../nbs/10a_metric.ipynb #8e94b6e6
@@ -104,8 +104,7 @@ class ClassMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         self._check_parameters()
         X, y = validate_data(self, X, known_strings(y), dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_, codes = class_codes(y)
         with blas_at_most(1): self._learn(X, codes, n_threads(self.n_jobs))
         return self
 

@@ -215,9 +215,7 @@ class PatchKNN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Votes):
                              f'so that it can be drawn, got {np.shape(image)}')
         return super().explain(image, label)
 
-    def _pictures(self, indices):
-        "Training images to be drawn."
-        return self._images[indices]
+    def _pictures(self, indices): return self._images[indices]
 
     def _neighbour_titles(self, image, distances, indices):
         "Label, distance and, of several sets, the share of each in percent."
