@@ -20,6 +20,12 @@ from fashion_proto.data import load_fashion_mnist  # noqa: E402
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parent.parent
+LONG = "ann knn play cluster use audit gate site explore sure data patches tools".split()      # by their time, the longest first
+
+
+def pytest_collection_modifyitems(items):
+    "The files that take long come first, so that no worker is left alone with one at the end."
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if item.path.stem == f"test_{name}"), len(LONG)))
 
 
 @pytest.fixture(scope="session")
