@@ -79,6 +79,37 @@ def test_pairs_are_those_of_the_loop(dtype, flips, shifts):
     assert (np.diff(found["similarity"]) <= 0).all() and found["similarity"].max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_agreement_inside_is_that_of_the_loop(channels, dtype):
+    "Things on paper, each of them in several pairs; one that differs nowhere from its ground."
+    rng = np.random.default_rng(channels)
+    images = np.full((12, 36, 32, channels), 200, dtype)
+    images[:10, 6:30, 8:26] = rng.normal(100, 30, (10, 24, 18, channels)).clip(0, 255)
+    images[4:8] = (0.7 * images[:4] + rng.normal(50, 5, images[:4].shape)).clip(0, 255)
+    images[11] = rng.integers(0, 256, images[11].shape)          # no ground
+    i, j = (side.ravel() for side in np.indices((12, 12)))
+
+    def off(image):
+        less = image.astype(float) - np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
+        return less, (np.abs(less) > 0.1 * np.ptp(image.astype(float))).any(axis=2)
+
+    def agree(one, other):
+        (a, off_a), (b, off_b) = off(one), off(other)
+        seen = np.pad(off_a & off_b, 1, mode="edge")
+        both = np.all([seen[1 + down:37 + down, 1 + right:33 + right] for down in (-1, 0, 1) for right in (-1, 0, 1)], axis=0)
+        a, b = a[both], b[both]
+        moment = [sum(((x - x.mean(axis=0)) * (y - y.mean(axis=0))).sum(axis=0)) if len(x) else 0. for x, y in ((a, b), (a, a), (b, b))]
+        grain = 0.03**2 * np.sqrt((a**2).sum() * (b**2).sum())
+        return moment[0] + grain >= 0.5 * (np.sqrt(moment[1] * moment[2]) + grain)
+
+    expected = [agree(images[p], images[q]) for p, q in zip(i, j)]
+    assert copies._agree_inside(images, i, images, j).tolist() == expected and 30 < sum(expected) < 120
+    apart = [off(image)[1] for image in images]
+    grounded = [own[[0, -1]].mean() + own[:, [0, -1]].mean() <= 1 for own in apart]
+    assert copies._has_ground(images, j).tolist() == [grounded[q] for q in j] and sum(grounded) == 11
+
+
 @pytest.mark.parametrize("flips, shifts", [(False, 0), (True, 1)])
 def test_pairs_across_two_sets(flips, shifts):
     images, other = some(1), some(1, n=40)[::-1]

@@ -41,6 +41,12 @@ def test_import_is_light():
     assert min(package / nothing for nothing, package in pairs) < 2
 
 
+@pytest.mark.parametrize("module", ["knn", "ann", "cluster", "gate"])
+def test_matplotlib_waits_for_a_drawing(module):
+    code = f"import fashion_proto.{module}, sys; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
 def test_package_needs_no_tool_of_the_book():
     code = "".join(p.read_text() for p in (ROOT / "fashion_proto").rglob("*.py") if p.name != "_modidx.py")
     assert not re.search(r"^\s*(import|from) (nbdev|fastcore|pytest|IPython|playwright)", code, re.M)

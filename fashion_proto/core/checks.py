@@ -33,7 +33,7 @@ def range_in_words(least, most, ends):
             'neither': f'between {least} and {most}'}[ends]
 
 # %% ../../nbs/core/checks.ipynb #ec526af6
-def is_boolean(value): return isinstance(value, (bool, np.bool_))
+def is_boolean(value): return isinstance(value, (bool, np.bool_))    # of Python or of NumPy
 
 def check_whole(name, value, least=1, most=None):
     "`value` as an int, if it is a whole number from `least` to `most`."
