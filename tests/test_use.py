@@ -407,6 +407,13 @@ def test_jobs_and_mapped_files(digits, model, tmp_path):
     if hasattr(model, "predict_proba"): assert CalibratedClassifierCV(clone(model), cv=2, n_jobs=2).fit(X, y).score(X, y) > 0.95
 
 
+@pytest.mark.parametrize("other", [None, 1, 2.5])
+@pytest.mark.parametrize("model", [KNN(), LVQ(), ANN(3), ClassMetric(), PatchKNN()], ids=lambda m: type(m).__name__)
+def test_strings_beside_something_else_are_refused(model, other):
+    with pytest.raises(TypeError, match=f"y must be all strings or all numbers, got strings and {other}"):
+        model.fit(np.arange(24.).reshape(8, 3), np.array(["a", "b", other, "a"] * 2, object))
+
+
 def test_transformers_name_what_they_give(digits):
     X, y = digits
     patches = PatchPrototypes(4, patch_size=3)

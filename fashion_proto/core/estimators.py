@@ -50,7 +50,11 @@ def class_codes(y):
     "The classes, sorted, and the code of each label; refuses what scikit-learn takes for none."
     if y.dtype == object:
         codes, names = pd.factorize(y, use_na_sentinel=False)
-        if all(isinstance(name, str) for name in names):
+        strings = [isinstance(name, str) for name in names]
+        if any(strings) and not all(strings):
+            other = next(label for label in y if not isinstance(label, str))
+            raise TypeError(f'y must be all strings or all numbers, got strings and {other!r}')
+        if all(strings):
             check_classification_targets(codes)
             order = np.argsort(names)
             return names[order], np.argsort(order)[codes]

@@ -93,9 +93,7 @@ def name_of(found, i):
     label = '' if found.labels[i] is None else f' ({found.labels[i]})'
     return f'{found.sets[i]} {place}{label}'
 
-def said(text):
-    "Somebody's words as part of a page, whatever is in them."
-    return f'<bdi>{html.escape(str(text))}</bdi>'
+def said(text): return f'<bdi>{html.escape(str(text))}</bdi>'        # in any script
 
 def buttons_for(key, words):
     "The two buttons of a card, and what they judge."

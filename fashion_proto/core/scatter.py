@@ -124,9 +124,7 @@ class ClassScatter:
         return sums_of(self.rows, np.flatnonzero(own), self.codes, self.n_classes, self.row_mean,
                        self.row_scale, self.threads)
 
-    def axes(self, sums):
-        "The axes, one for each class, that follow from such sums."
-        return class_axes(sums, self.penalty)
+    def axes(self, sums): return class_axes(sums, self.penalty)
 
     def in_columns(self, axes):
         "Axes by which to multiply the rows of `X`, less their mean."
