@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
-from .checks import check_whole
+from .checks import blas_at_most, check_whole
 from .sources import install_line
 
 # %% ../../nbs/core/pieces.ipynb #ef4300e0
@@ -160,7 +160,7 @@ def computed(tasks, client=None, threads=1, title=None):
     dask, look = dask_or_line(), {'desc': title, 'delay': 2} if title else {'disable': True}
     if client is None:
         from dask.callbacks import Callback
-        with tqdm(**look) as bar:
+        with tqdm(**look) as bar, blas_at_most(max(1, (os.cpu_count() or 1) // threads)):
             def begin(_, state): bar.total = len(state['waiting']) + len(state['ready'])
             with Callback(start_state=begin, posttask=lambda *_: bar.update()):
                 return list(dask.compute(*tasks, scheduler='threads', num_workers=threads))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'OTHER_METRICS', 'WIDE', 'frozen', 'native_rows', 'unit_rows', 'is_direct', 'check_metric', 'comparable',
-           'distances_between', 'direct_distances', 'rough_kind', 'rough_distances', 'rank_by_cosine',
-           'distances_of_pairs', 'query_blocks', 'nearest_in_block', 'search', 'search_within', 'power_of_two',
-           'check_squares', 'nearest_rows']
+           'distances_between', 'direct_distances', 'rough_kind', 'rough_distances', 'rank_by_cosine', 'runs',
+           'distances_of_pairs', 'query_blocks', 'of_each', 'nearest_in_block', 'search', 'search_within',
+           'power_of_two', 'check_squares', 'nearest_rows']
 
 # %% ../../nbs/core/products.ipynb #e9bce917
 #| code-fold: true
@@ -127,27 +127,36 @@ def rank_by_cosine(queries, points, distances, indices):
         indices[part] = np.take_along_axis(at, order, axis=1)
 
 # %% ../../nbs/core/products.ipynb #40dd9a7c
+def runs(ascending):
+    "The values of an array in ascending order, each with the slice of where it is."
+    values, starts = np.unique(ascending, return_index=True)
+    return list(zip(values, map(slice, starts, [*starts[1:], len(ascending)])))
+
 def distances_of_pairs(queries, points, q, at, metric):
     "The direct distance of query `q[i]` from point `at[i]`, and so on; `q` in ascending order."
-    n, p = points.shape
+    (n, p), out = points.shape, np.empty(len(q))
     if n >= len(queries) and (p <= WIDE or len(q) <= 2 * n):     # few candidates: query by query
-        starts = np.searchsorted(q, np.arange(len(queries) + 1))
-        return np.concatenate([direct_distances(query[None], points, at[start:end], metric)[0]
-                               for query, start, end in zip(queries, starts, starts[1:])])
-    out, order = np.empty(len(q)), np.argsort(at, kind='stable')
-    rows, starts = np.unique(at[order], return_index=True)
-    ends = np.append(starts[1:], len(q))
-    for part in blocks(len(rows), 32 * points.shape[1]):
-        block = comparable(points[rows[part]], metric)
-        for point, start, end in zip(block, starts[part], ends[part]):      # each made ready once
-            own = order[start:end]
-            out[own] = distances_between(queries[q[own]], point[None], metric)[:, 0]
+        for i, own in runs(q): out[own] = direct_distances(queries[i:i+1], points, at[own], metric)
+        return out
+    for i, own in runs(at[order := np.argsort(at, kind='stable')]):
+        asked, point = order[own], comparable(points[i:i+1], metric)     # each made ready once
+        out[asked] = distances_between(queries[q[asked]], point, metric)[:, 0]
     return out
 
 def query_blocks(X, points, metric):
-    "Slices of queries whose rough distances fit into memory, fewer and larger where rows are wide."
+    "Slices of queries whose rough distances fit into memory, fewer where rows are wide; and these."
     size = 8 if is_direct(metric) else rough_kind(X.shape[1])(0).itemsize
-    return blocks(len(X), size * len(points) + min(32 * X.shape[1], max(32 * WIDE, 8 * X.shape[1])))
+    size = size * len(points) + min(32 * X.shape[1], max(32 * WIDE, 8 * X.shape[1]))
+    for rows in blocks(len(X), size):
+        yield rows, unit_rows(X[rows], 1) if metric == 'cosine' else X[rows].astype(np.float64)
+
+def of_each(queries, points, close, metric):
+    "For each query its distances from the points that are `close`, a row of bools, and their rows."
+    for part in blocks(len(queries), 64 * close.sum(axis=1).max()):
+        q, at = np.nonzero(close[part])
+        far = distances_of_pairs(queries[part], points, q, at, metric)
+        starts = np.searchsorted(q, np.arange(part.stop - part.start + 1))
+        for start, end in zip(starts, starts[1:]): yield far[start:end], at[start:end]
 
 def nearest_in_block(queries, points, k, metric, centre):
     "Distances and indices of the `k` points nearest to each of a block of queries."
@@ -157,40 +166,32 @@ def nearest_in_block(queries, points, k, metric, centre):
         close = ~(rough > limit[:, None])
     del rough
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.intp)
-    for part in blocks(len(queries), 64 * close.sum(axis=1).max()):
-        q, at = np.nonzero(close[part])
-        far = distances_of_pairs(queries[part], points, q, at, metric)
-        starts = np.searchsorted(q, np.arange(part.stop - part.start + 1))
-        for i, start, end in zip(range(part.start, part.stop), starts, starts[1:]):
-            order = start + np.argsort(far[start:end], kind='stable')[:k]
-            distances[i], indices[i] = far[order], at[order]
+    for i, (far, at) in enumerate(of_each(queries, points, close, metric)):
+        order = np.argsort(far, kind='stable')[:k]
+        distances[i], indices[i] = far[order], at[order]
     return distances, indices
 
 def search(X, points, k, metric, centre):
     "Distances and indices, each of shape (len(X), k), of the points nearest to each row of `X`."
     distances, indices = np.empty((len(X), k)), np.empty((len(X), k), np.intp)
-    for rows in query_blocks(X, points, metric):
-        queries = unit_rows(X[rows], 1) if metric == 'cosine' else X[rows].astype(np.float64)
-        found = nearest_in_block(queries, points, k, metric, centre)
-        distances[rows], indices[rows] = found
+    for rows, own in query_blocks(X, points, metric):
+        distances[rows], indices[rows] = nearest_in_block(own, points, k, metric, centre)
     return distances, indices
 
 # %% ../../nbs/core/products.ipynb #897219d3
 def search_within(X, points, radius, metric, centre):
     "For each row of `X` the distances and indices of the points within `radius`, nearest first."
     out = []
-    for rows in query_blocks(X, points, metric):
-        queries = unit_rows(X[rows], 1) if metric == 'cosine' else X[rows].astype(np.float64)
+    for _, queries in query_blocks(X, points, metric):
         rough, margin = rough_distances(queries, points, metric, centre)
         with np.errstate(all='ignore'):
             limit = {'euclidean': radius*radius, 'cosine': 2*radius}.get(metric, radius)
             reach = limit + margin
             if not is_direct(metric): reach -= ((queries - centre)**2).sum(axis=1)
-        for i, query in enumerate(queries):
-            near = np.flatnonzero(~(rough[i] > reach[i]))
-            distances = direct_distances(query[None], points, near, metric)[0]
-            order = np.argsort(distances, kind='stable')[:(distances <= radius).sum()]
-            out.append((distances[order], near[order]))
+            close = ~(rough > reach[:, None])
+        for far, at in of_each(queries, points, close, metric):
+            order = np.argsort(far, kind='stable')[:np.count_nonzero(far <= radius)]
+            out.append((far[order], at[order]))
     return out
 
 # %% ../../nbs/core/products.ipynb #28b10126

@@ -97,7 +97,7 @@ def project(rows, mean, axes, out):
         for j in range(len(mean)):
             x = np.float64(rows[i, j]) - mean[j]
             for k in range(len(total)): total[k] += x * axes[j, k]
-        out[i] = total
+        for k in range(len(total)): out[i, k] = total[k]
 
 def project_rows(X, rows, mean, axes, threads):
     "The coordinates of some rows."
