@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 
 import dask.array
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from conftest import ROOT
 from fashion_proto.cluster import ClusterKNN, _variants
+from fashion_proto.copies import near_duplicates
 from fashion_proto.core import pieces, shards
 from fashion_proto.core.shards import ask, merged, make_shard
 from fashion_proto.knn import KNN
@@ -297,11 +299,26 @@ def test_variants(fashion):
 
 # What else takes images that are not in memory
 
+def test_pairs_of_pieces_keep_nothing():
+    "Of twelve chunks no more are in memory at a time than two threads compare."
+    alive, most = set(), []
+    def chunk(block_info=None):
+        images = np.random.default_rng(block_info[None]["chunk-location"][0]).random((30, 8, 8))
+        alive.add(id(images))
+        weakref.finalize(images, alive.discard, id(images))
+        most.append(len(alive))
+        return images
+
+    chunks = dask.array.map_blocks(chunk, chunks=((30,) * 12, (8,), (8,)), dtype=float, meta=np.empty((0, 0, 0)))
+    pairs = near_duplicates(chunks, threshold=0.5, n_jobs=2)
+    assert len(most) == 12 * 12 and max(most) <= 6
+    pd.testing.assert_frame_equal(pairs, near_duplicates(chunks.compute(), threshold=0.5), check_exact=False)
+
+
 def test_near_duplicates_and_learning_curve(fashion, tmp_path):
     "The pairs and the errors of images in memory."
     from types import SimpleNamespace
 
-    from fashion_proto.copies import near_duplicates
     from fashion_proto.scaling import learning_curve
     train, valid = fashion[0][:3000], fashion[1][:300]
     np.save(tmp_path / "all.npy", train.images)

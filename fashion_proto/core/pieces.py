@@ -12,6 +12,7 @@ __all__ = ['Pieces', 'SHARD_BYTES', 'rows_of_file', 'rows_of_zarr', 'opened_zarr
 import os
 import sys
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,9 +124,7 @@ def labels_at(y):
 # %% ../../nbs/core/pieces.ipynb #6b143d4b
 def client_of(client):
     "A client that can be used: the one given, or the active one, or None."
-    if 'distributed' not in sys.modules:
-        if client is None: return None
-        raise TypeError(f'client must be a dask.distributed.Client or None, got {client!r:.80}')
+    if client is None and 'distributed' not in sys.modules: return None
     from distributed import Client, default_client, get_worker
     if client is None:
         try: get_worker()
@@ -190,16 +189,17 @@ def over_pairs(function, one, other=None, threads=1, **options):
     A list of (first row in `one`, first row in `other`, result); without `other` each piece comes
     once by itself, and once with each that follows.
     """
-    call, found = dask_or_line().delayed(function, pure=False), []
-    sizes = [pieces_of(X).sizes for X in (one, one if other is None else other)]
-    starts = [np.cumsum([0, *own]).tolist() for own in sizes]
-    pairs = [(i, j) for i in range(len(sizes[0])) for j in range(len(sizes[1]))
-             if sizes[0][i] and sizes[1][j] and (other is not None or i <= j)]
-    for i, j in pairs:                           # read anew for each, so that nothing is kept
-        second = None if other is None and i == j else pieces_of(one if other is None else other)
-        second = second and second.tasks[j]
-        found.append(call(pieces_of(one).tasks[i], second, **options))
-    client = client_of(None)
+    delayed, client, found = dask_or_line().delayed, client_of(None), []
+    sides = [pieces_of(X) for X in (one, one if other is None else other)]
+    starts = [np.cumsum([0, *side.sizes]).tolist() for side in sides]
+    pairs = [(i, j) for i in np.flatnonzero(sides[0].sizes) for j in np.flatnonzero(sides[1].sizes)
+             if other is not None or i <= j]
+    def alone(own): return function(*(x.compute(scheduler='synchronous') for x in own), **options)
+    on_cluster = client and any(package_of(X) in ('dask', 'dask_expr') for X in (one, other))
+    for i, j in pairs:
+        own = [sides[0].tasks[i], sides[1].tasks[j]][:1 if other is None and i == j else 2]
+        if on_cluster: found.append(delayed(function, pure=False)(*own, **options))
+        else: found.append(delayed(partial(alone, own), pure=False)())
     found = computed(found, client, threads, 'pairs of pieces')
     return [(starts[0][i], starts[1][j], own) for (i, j), own in zip(pairs, found)]
 
