@@ -143,6 +143,7 @@ def distances_of_pairs(queries, points, q, at, metric):
         out[asked] = distances_between(queries[q[asked]], point, metric)[:, 0]
     return out
 
+# %% ../../nbs/core/products.ipynb #a7dd6e3f
 def query_blocks(X, points, metric):
     "Slices of queries whose rough distances fit into memory, fewer where rows are wide; and these."
     size = 8 if is_direct(metric) else rough_kind(X.shape[1])(0).itemsize
