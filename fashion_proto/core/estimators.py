@@ -10,7 +10,6 @@ __all__ = ['image_shape', 'as_rows', 'TakesImages', 'class_codes', 'ImageClassif
 import math
 
 import numpy as np
-import pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -49,15 +48,16 @@ class TakesImages(BaseEstimator):
 def class_codes(y):
     "The classes, sorted, and the code of each label; refuses what scikit-learn takes for none."
     if y.dtype == object:
-        codes, names = pd.factorize(y, use_na_sentinel=False)
-        strings = [isinstance(name, str) for name in names]
+        strings = [isinstance(label, str) for label in y]
         if any(strings) and not all(strings):
             other = next(label for label in y if not isinstance(label, str))
             raise TypeError(f'y must be all strings or all numbers, got strings and {other!r}')
         if all(strings):
+            classes = np.array(sorted(set(y)), dtype=object)
+            place = {label: i for i, label in enumerate(classes)}
+            codes = np.fromiter(map(place.get, y), np.intp, len(y))
             check_classification_targets(codes)
-            order = np.argsort(names)
-            return names[order], np.argsort(order)[codes]
+            return classes, codes
     check_classification_targets(y)
     return np.unique(y, return_inverse=True)
 
