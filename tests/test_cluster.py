@@ -242,6 +242,11 @@ def test_on_a_cluster(garments, whole, tmp_path):
         client.wait_for_workers(2)
         assert len(set(pd.concat([model.trace(np.repeat(queries, 10, axis=0)) for _ in range(3)])["process"])) == 2
         assert clone(ClusterKNN(client=client)).client is client
+        pairs = near_duplicates(images[:900], threshold=0.95)
+        chunks = dask.array.from_array(images[:900], chunks=(400, 28, 28))
+        np.save(tmp_path / "some.npy", images[:900])
+        for stored in chunks, chunks.persist(), tmp_path / "some.npy":
+            pd.testing.assert_frame_equal(near_duplicates(stored, threshold=0.95), pairs, check_exact=False)
     with pytest.raises(ValueError, match="client must be connected"): ClusterKNN(client=client).fit(images, labels)
     same(model.kneighbors(queries), whole.kneighbors(queries))          # by threads, now that there is no client
 

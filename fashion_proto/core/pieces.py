@@ -124,7 +124,9 @@ def labels_at(y):
 # %% ../../nbs/core/pieces.ipynb #6b143d4b
 def client_of(client):
     "A client that can be used: the one given, or the active one, or None."
-    if client is None and 'distributed' not in sys.modules: return None
+    if 'distributed' not in sys.modules:
+        if client is None: return None
+        raise TypeError(f'client must be a dask.distributed.Client or None, got {client!r:.80}')
     from distributed import Client, default_client, get_worker
     if client is None:
         try: get_worker()
@@ -184,10 +186,9 @@ def memory_left():
 
 # %% ../../nbs/core/pieces.ipynb #dacd4352
 def over_pairs(function, one, other=None, threads=1, **options):
-    """What a function of one or two sets gives for every pair of pieces.
+    """A list of (first row in `one`, first in `other`, what a function gives for a pair of pieces).
 
-    A list of (first row in `one`, first row in `other`, result); without `other` each piece comes
-    once by itself, and once with each that follows.
+    Without `other` each piece comes once by itself, and once with each that follows.
     """
     delayed, client, found = dask_or_line().delayed, client_of(None), []
     sides = [pieces_of(X) for X in (one, one if other is None else other)]
@@ -195,7 +196,7 @@ def over_pairs(function, one, other=None, threads=1, **options):
     pairs = [(i, j) for i in np.flatnonzero(sides[0].sizes) for j in np.flatnonzero(sides[1].sizes)
              if other is not None or i <= j]
     def alone(own): return function(*(x.compute(scheduler='synchronous') for x in own), **options)
-    on_cluster = client and any(package_of(X) in ('dask', 'dask_expr') for X in (one, other))
+    on_cluster = client and {'dask', 'dask_expr'} & {package_of(one), package_of(other)}
     for i, j in pairs:
         own = [sides[0].tasks[i], sides[1].tasks[j]][:1 if other is None and i == j else 2]
         if on_cluster: found.append(delayed(function, pure=False)(*own, **options))

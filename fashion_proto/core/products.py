@@ -186,8 +186,7 @@ def search_within(X, points, radius, metric, centre):
     for _, queries in query_blocks(X, points, metric):
         rough, margin = rough_distances(queries, points, metric, centre)
         with np.errstate(all='ignore'):
-            limit = {'euclidean': radius*radius, 'cosine': 2*radius}.get(metric, radius)
-            reach = limit + margin
+            reach = margin + {'euclidean': radius*radius, 'cosine': 2*radius}.get(metric, radius)
             if not is_direct(metric): reach -= ((queries - centre)**2).sum(axis=1)
             close = ~(rough > reach[:, None])
         for far, at in of_each(queries, points, close, metric):
