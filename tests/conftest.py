@@ -84,7 +84,7 @@ def pages(site):
 @pytest.fixture(scope="session")
 def browser():
     "Headless Chromium; where there is none the test is skipped, but not in CI."
-    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    names = [os.environ.get("CHROMIUM", ""), "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"]
     path = next((p for n in names if n and (p := shutil.which(n))), None)
     if path is None:
         if os.environ.get("CI") == "true": pytest.fail("CI needs Chromium: apt-get install chromium")

@@ -332,9 +332,9 @@ def test_target_is_met_on_garments(fashion, garments, sure, target):
 
 
 def test_target_is_met_where_nothing_helps():
-    "100 000 random vectors of 32 dimensions: one index, the efforts that each target chooses."
+    "40 000 random vectors of 32 dimensions: one index, the efforts that each target chooses."
     rng = np.random.default_rng(0)
-    X, Q, y = rng.normal(size=(100_000, 32)), rng.normal(size=(500, 32)), np.arange(100_000) % 3
+    X, Q, y = rng.normal(size=(40_000, 32)), rng.normal(size=(500, 32)), np.arange(40_000) % 3
     model = ANN(target_recall=0.99).fit(X, y)
     exact, _ = KNN().fit(X, y).kneighbors(Q)
     efforts = [chosen(model.curve_, t) for t in (0.80, 0.90, 0.95, 0.99)]
@@ -636,9 +636,9 @@ def test_cosine_finds_what_the_exact_search_finds(dtype, fashion, tmp_path):
 
 @pytest.mark.parametrize("target", [0.999, 0.9999])
 def test_a_recall_near_one_is_met_or_the_search_is_exact(target, fashion):
-    points, queries = fashion[0].images[:30_000], fashion[0].images[30_000:34_000]
-    ann = ANN(10, target_recall=target).fit(points, fashion[0].labels[:30_000])
-    exact = KNN(10).fit(points, fashion[0].labels[:30_000]).kneighbors(queries)[0]
+    points, queries = fashion[0].images[:20_000], fashion[0].images[20_000:24_000]
+    ann = ANN(10, target_recall=target).fit(points, fashion[0].labels[:20_000])
+    exact = KNN(10).fit(points, fashion[0].labels[:20_000]).kneighbors(queries)[0]
     distances, indices = ann.kneighbors(queries)
     assert recall_at_k(distances, exact, indices).mean() > target - 2e-4
     if ann.setting_["engine"] == "exact":

@@ -325,9 +325,9 @@ def test_near_duplicates_and_learning_curve(fashion, tmp_path):
     from types import SimpleNamespace
 
     from fashion_proto.scaling import learning_curve
-    train, valid = fashion[0][:3000], fashion[1][:300]
+    train, valid = fashion[0][:1500], fashion[1][:300]
     np.save(tmp_path / "all.npy", train.images)
-    chunks = dask.array.from_array(train.images, chunks=(1300, 28, 28))
+    chunks = dask.array.from_array(train.images, chunks=(650, 28, 28))
     for options in {}, dict(flips=True, shifts=1):
         expected = near_duplicates(train.images, threshold=0.97, **options)
         assert len(expected) > 5
