@@ -251,13 +251,6 @@ def test_recall_refuses(found, exact, kw, match):
     with pytest.raises(ValueError, match=match): recall_at_k(found, exact, **kw)
 
 
-def test_the_walk_s_classifier(fashion):
-    "Published: 0.84875 at k = 5 on another split, without a seed."
-    train, valid = fashion[0].split()
-    predicted = ann_pred(build_annoy(train.images), np.asarray(train.labels), valid.images)
-    assert abs((predicted == np.asarray(valid.labels)).mean() - 0.849) < 0.0065
-
-
 # ANN
 
 @parametrize_with_checks([ANN(3, engine=e) for e in ENGINES])

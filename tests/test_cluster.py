@@ -28,7 +28,7 @@ from fashion_proto.core.shards import ask, merged, make_shard
 from fashion_proto.knn import KNN
 
 
-@parametrize_with_checks([ClusterKNN(progress=False), ClusterKNN(2, weights="distance", shard_size=7, progress=False)])
+@parametrize_with_checks([ClusterKNN(progress=False), ClusterKNN(2, weights="distance", shard_size=20, progress=False)])
 def test_sklearn(estimator, check): check(estimator)
 
 

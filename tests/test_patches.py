@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore:The number of unique classes:Us
 
 
 @parametrize_with_checks([PatchPrototypes(40), ClassMetric(), ClassMetric(n_folds=0, n_pairs=0), PatchKNN(),
-                          PatchKNN([PatchPrototypes(20), PatchPrototypes(10, n_cells=2)], 5, weights="uniform")])
+                          PatchKNN([PatchPrototypes(6), PatchPrototypes(4, n_cells=2)], 5, weights="uniform")])
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
