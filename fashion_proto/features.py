@@ -60,6 +60,7 @@ def _pooled(output, n, pooling):
     if isinstance(output, (tuple, list, dict)) or not hasattr(output, 'shape'):
         raise TypeError('model must give one array for a batch, got '
                         f'{type(output).__name__}: name a layer, or wrap the model in a function')
+    if hasattr(output, 'detach'): output = output.detach().float().cpu()     # a tensor
     output = np.asarray(output, np.float32)
     if output.ndim == 0 or len(output) != n:
         raise ValueError(f'model must give one row for each of {n} inputs, '
@@ -106,8 +107,7 @@ def _torch_function(model, layer, device):
             module.eval()
             with torch.inference_mode():
                 output = model(torch.as_tensor(batch).to(device))
-                if layer is not None: output = seen.pop()
-                return output.float().cpu().numpy() if hasattr(output, 'cpu') else output
+                return output if layer is None else seen.pop()
         finally:
             module.train(was_training)
             if handle: handle.remove()
@@ -125,12 +125,11 @@ def _onnx_function(path, layer):
         raise FileNotFoundError(f'model must be a file, found none at {path}')
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     names = [output.name for output in session.get_outputs()]
-    name = session.get_inputs()[0].name
     if layer is not None: check_choice('layer', layer, names)
     elif len(names) > 1: raise ValueError(f'layer must name one of the outputs: {", ".join(names)}')
 
     def run(batch):
-        try: return session.run([layer or names[0]], {name: batch})[0]
+        try: return session.run([layer or names[0]], {session.get_inputs()[0].name: batch})[0]
         except Exception as error: raise RuntimeError(str(error)) from error     # of its own kinds
 
     return run
@@ -235,7 +234,10 @@ def _preparation(embed):
     if first and first[0].shape[1] == 1: channels = 1
     network = module is not None or isinstance(embed.model, (str, Path))
     def prepare(inputs):
-        if isinstance(inputs, list) and isinstance(inputs[0], str): return inputs
+        if isinstance(inputs, list) and isinstance(inputs[0], str):
+            if preprocess is None and module is not None and not hasattr(embed.model, 'encode'):
+                raise TypeError("preprocess must be the tokenizer of the module's texts, got None")
+            return inputs if preprocess is None else preprocess(inputs)
         if getattr(inputs, 'ndim', 0) == 2:
             return inputs.astype(np.float32, copy=False) if network else inputs
         if preprocess is not None:
@@ -266,7 +268,8 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
         texts.
     preprocess : function, optional
         The library's own way from a Pillow image (RGB) to an array or tensor, (channels, height,
-        width). By default timm's models take timm's; others take `size`, `mean` and `std`.
+        width). By default timm's models take timm's; others take `size`, `mean` and `std`. For
+        texts it is a tokenizer, and gets the texts of a batch together.
     size : int, optional
         Images are resized to this height and width, bilinearly. By default they keep their size.
     mean, std : float or sequence of three, optional
@@ -356,9 +359,8 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
         if isinstance(X, (list, tuple)) and not isinstance(X[0], (int, float, list)):
             kinds = {'text' if isinstance(x, str) else 'image' for x in X}
             if len(kinds) > 1: raise TypeError('X must hold texts or images, got both')
-            X = list(X)
             for x in X: self._check_one(x)
-            return X
+            return list(X)
         if getattr(X, 'ndim', 2) > 2: return check_images('X', X)
         return self._rows(X, reset)
 
@@ -386,8 +388,7 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
         return vectors
     def _rows(self, X, reset):
         "Vectors, checked as scikit-learn wants them."
-        if not reset and not hasattr(self, 'n_features_in_'): reset = True
-        return validate_data(self, X, reset=reset)
+        return validate_data(self, X, reset=reset or not hasattr(self, 'n_features_in_'))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -180,6 +180,14 @@ def test_a_damaged_part_is_made_anew(tmp_path, fashion):
         np.testing.assert_array_equal(embed.transform(images), halves(images).astype(np.float32))
 
 
+def test_texts_go_through_a_tokenizer_a_batch_at_a_time(tmp_path):
+    def lengths(texts): return np.array([[len(text), len(texts)] for text in texts])
+    texts = ["a", "bag", "boots"]
+    for cache in None, tmp_path:
+        found = Embed(lambda rows: rows * 2, preprocess=lengths, batch_size=2, cache=cache, name="lengths", progress=False).transform(texts)
+        assert found.tolist() == [[2, 4], [6, 4], [10, 2]]
+
+
 # Networks, where their libraries are installed
 
 @pytest.fixture(scope="module")
@@ -234,6 +242,22 @@ def test_timm_takes_its_own_way(torch):
     way = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
     with torch.inference_mode(): own = net(torch.stack([way(Image.fromarray(photo)) for photo in photos]))
     np.testing.assert_allclose(found, own.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_open_clip_for_pictures_and_texts(torch):
+    clips = pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    torch.manual_seed(0)
+    seen, read = (dict(layers=2, width=64, **more) for more in (dict(image_size=64, patch_size=16), dict(heads=2)))
+    net, photos = clips.CLIP(32, seen, read).eval(), load_sample_images().images
+    way, cut, texts = clips.image_transform(64, is_train=False), clips.get_tokenizer("ViT-B-32"), ["a red dress", "a pair of boots", "a bag"]
+    with torch.inference_mode():
+        own = net.encode_image(torch.stack([way(Image.fromarray(photo)) for photo in photos]), normalize=True), net.encode_text(cut(texts), normalize=True)
+    found = Embed(net.encode_image, preprocess=way, normalize=True, device="cpu", progress=False).transform(photos)
+    np.testing.assert_allclose(found, own[0].numpy(), atol=1e-6)
+    for told in (Embed(net.encode_text, preprocess=cut, normalize=True, batch_size=2, device="cpu", progress=False).transform(texts),
+                 Embed(lambda batch: net.encode_text(cut(batch)), normalize=True, batch_size=2, progress=False).transform(texts)):
+        np.testing.assert_allclose(told, own[1].numpy(), atol=1e-6)
+    with pytest.raises(TypeError, match="preprocess must be the tokenizer"): Embed(net.encode_text, progress=False).transform(texts)
 
 
 def test_sentence_transformers(torch):
