@@ -88,6 +88,7 @@ def _fit_all(X, y):
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")           # Python 3.12 and later, where threads run
 def test_fork_after_fit_does_not_hang():
     X, y = np.random.default_rng(0).normal(size=(3000, 20)).astype(np.float32), np.arange(3000) % 3
     _fit_all(X, y)
@@ -392,6 +393,7 @@ def test_label_issues_of_frames(digits):
     with pytest.raises(TypeError, match="numbers"): label_issues(frame.astype(str), y)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")           # Python 3.12 and later, where threads run
 @pytest.mark.parametrize("model", [LVQ(2), KNN(3), ANN(3)], ids=lambda m: type(m).__name__)
 def test_jobs_and_mapped_files(digits, model, tmp_path):
     X, y = digits[0].reshape(-1, 64), digits[1]
