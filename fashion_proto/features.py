@@ -224,19 +224,19 @@ def _runner(embed):
 def _preparation(embed):
     "The function from inputs to what the model takes."
     timm = getattr(embed.model, 'pretrained_cfg', None) is not None
-    own = [embed.size, embed.mean, embed.std] != [None] * 3
-    preprocess, channels = embed.preprocess, 3
+    own, preprocess = [embed.size, embed.mean, embed.std] != [None] * 3, embed.preprocess
     if timm and preprocess is None and not own:
         from timm.data import create_transform, resolve_model_data_config
         preprocess = create_transform(**resolve_model_data_config(embed.model))
     module = _module_of(embed.model)
     first = [p for p in module.parameters() if p.ndim == 4][:1] if module is not None else []
-    if first and first[0].shape[1] == 1: channels = 1
+    channels = 1 if first and first[0].shape[1] == 1 else 3
     network = module is not None or isinstance(embed.model, (str, Path))
     def prepare(inputs):
         if isinstance(inputs, list) and isinstance(inputs[0], str):
             if preprocess is None and module is not None and not hasattr(embed.model, 'encode'):
-                raise TypeError("preprocess must be the tokenizer of the module's texts, got None")
+                raise TypeError('X must hold images or Paths, got texts, which need a tokenizer as '
+                                'preprocess')
             return inputs if preprocess is None else preprocess(inputs)
         if getattr(inputs, 'ndim', 0) == 2:
             return inputs.astype(np.float32, copy=False) if network else inputs

@@ -257,7 +257,7 @@ def test_open_clip_for_pictures_and_texts(torch):
     for told in (Embed(net.encode_text, preprocess=cut, normalize=True, batch_size=2, device="cpu", progress=False).transform(texts),
                  Embed(lambda batch: net.encode_text(cut(batch)), normalize=True, batch_size=2, progress=False).transform(texts)):
         np.testing.assert_allclose(told, own[1].numpy(), atol=1e-6)
-    with pytest.raises(TypeError, match="preprocess must be the tokenizer"): Embed(net.encode_text, progress=False).transform(texts)
+    with pytest.raises(TypeError, match="images or Paths, got texts, which need a tokenizer as preprocess"): Embed(net.encode_text, progress=False).transform(texts)
 
 
 def test_sentence_transformers(torch):
