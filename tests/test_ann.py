@@ -325,9 +325,9 @@ def test_target_is_met_on_garments(fashion, garments, sure, target):
 
 
 def test_target_is_met_where_nothing_helps():
-    "40 000 random vectors of 32 dimensions: one index, the efforts that each target chooses."
+    "100 000 random vectors of 32 dimensions: one index, the efforts that each target chooses."
     rng = np.random.default_rng(0)
-    X, Q, y = rng.normal(size=(40_000, 32)), rng.normal(size=(500, 32)), np.arange(40_000) % 3
+    X, Q, y = rng.normal(size=(100_000, 32)), rng.normal(size=(500, 32)), np.arange(100_000) % 3
     model = ANN(target_recall=0.99).fit(X, y)
     exact, _ = KNN().fit(X, y).kneighbors(Q)
     efforts = [chosen(model.curve_, t) for t in (0.80, 0.90, 0.95, 0.99)]

@@ -42,13 +42,13 @@ def test_readme_links_lead_somewhere():
 
 
 def test_pages(browser, pages):
-    "Each page wide and light, and narrow and dark: every other one as it was loaded, and then as it changes."
+    "Each page in four looks: as it was loaded (every other one wide and light, the rest narrow and dark), and as it changes then."
     page = browser.new_page()
     errors, outside = [], []
     page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.on("request", lambda r: None if r.url.startswith((pages, "data:", "blob:")) else outside.append(r.url))
-    looks = [(1280, "light"), (360, "dark")]
+    looks = [(1280, "light"), (360, "light"), (1280, "dark"), (360, "dark")]
     for name in PAGES:
         for width, scheme in looks:
             page.set_viewport_size({"width": width, "height": 800})
