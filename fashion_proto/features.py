@@ -235,8 +235,7 @@ def _preparation(embed):
     def prepare(inputs):
         if isinstance(inputs, list) and isinstance(inputs[0], str):
             if preprocess is None and module is not None and not hasattr(embed.model, 'encode'):
-                raise TypeError('X must hold images or Paths, got texts, which need a tokenizer as '
-                                'preprocess')
+                raise TypeError('X must hold images or Paths, got texts (preprocess: a tokenizer)')
             return inputs if preprocess is None else preprocess(inputs)
         if getattr(inputs, 'ndim', 0) == 2:
             return inputs.astype(np.float32, copy=False) if network else inputs
@@ -263,9 +262,8 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
     ----------
     model : torch.nn.Module, path, object with `encode`, or function
         What gives the vectors: a torch module or a method of one; an .onnx file. An object with
-        `encode` (of sentence-transformers) takes texts. A function is called with a batch: the
-        images as they are, or as `preprocess`, `size`, `mean` or `std` make them; or a list of
-        texts.
+        `encode` (of sentence-transformers) takes texts. A function is called with a batch, images
+        or a list of texts, as they are or as `preprocess`, `size`, `mean` or `std` make them.
     preprocess : function, optional
         The library's own way from a Pillow image (RGB) to an array or tensor, (channels, height,
         width). By default timm's models take timm's; others take `size`, `mean` and `std`. For
@@ -280,8 +278,7 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
         What makes one vector of many: of all places of a map, (n, channels, height, width), or of
         all tokens, (n, tokens, channels). 'first' is the token that BERT and DINOv2 call CLS.
     normalize : bool
-        Whether each vector is scaled to length one, so that Euclidean neighbours are those by the
-        cosine.
+        Whether each vector is scaled to length one: then Euclidean neighbours are the cosine's.
     batch_size : int
         How many inputs are run at a time.
     device : str
@@ -354,6 +351,8 @@ class Embed(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TakesImages):
         check_flag('normalize', self.normalize)
         check_whole('batch_size', self.batch_size)
         if self.size is not None: check_whole('size', self.size)
+        if self.preprocess is not None and not callable(self.preprocess):
+            raise TypeError(f'preprocess must be a function or None, got {self.preprocess!r:.80}')
         if isinstance(X, (list, tuple)) and len(X) == 0:
             raise ValueError('X must not be empty, got no image or text')
         if isinstance(X, (list, tuple)) and not isinstance(X[0], (int, float, list)):

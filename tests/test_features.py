@@ -186,6 +186,7 @@ def test_texts_go_through_a_tokenizer_a_batch_at_a_time(tmp_path):
     for cache in None, tmp_path:
         found = Embed(lambda rows: rows * 2, preprocess=lengths, batch_size=2, cache=cache, name="lengths", progress=False).transform(texts)
         assert found.tolist() == [[2, 4], [6, 4], [10, 2]]
+    with pytest.raises(TypeError, match="preprocess must be a function or None, got 3"): Embed(np.tanh, preprocess=3).transform(texts)
 
 
 # Networks, where their libraries are installed
@@ -257,7 +258,7 @@ def test_open_clip_for_pictures_and_texts(torch):
     for told in (Embed(net.encode_text, preprocess=cut, normalize=True, batch_size=2, device="cpu", progress=False).transform(texts),
                  Embed(lambda batch: net.encode_text(cut(batch)), normalize=True, batch_size=2, progress=False).transform(texts)):
         np.testing.assert_allclose(told, own[1].numpy(), atol=1e-6)
-    with pytest.raises(TypeError, match="images or Paths, got texts, which need a tokenizer as preprocess"): Embed(net.encode_text, progress=False).transform(texts)
+    with pytest.raises(TypeError, match="images or Paths, got texts .preprocess: a tokenizer"): Embed(net.encode_text, progress=False).transform(texts)
 
 
 def test_sentence_transformers(torch):
