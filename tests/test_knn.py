@@ -33,7 +33,7 @@ METRICS = ["euclidean", "manhattan", "cosine"]
 WEIGHTS = ["uniform", "distance"]
 
 
-@parametrize_with_checks([KNN(weights=w, metric=m) for m in METRICS for w in WEIGHTS])
+@parametrize_with_checks([*(KNN(metric=m) for m in METRICS), KNN(weights="distance")])
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
@@ -121,7 +121,7 @@ def test_an_image_is_at_distance_zero_from_its_copies_whatever_surrounds_it(metr
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_agrees_with_scikit_learn_on_real_images(metric, fashion):
-    X, y = fashion[0].images[:2000].reshape(2000, -1).astype(float), fashion[0].labels.codes[:2000]
+    X, y = fashion[0].images[:1200].reshape(1200, -1).astype(float), fashion[0].labels.codes[:1200]
     Q = fashion[0].images[-150:].reshape(150, -1).astype(float)
     n_tied = 0
     for k in 1, 4, 5:
@@ -630,12 +630,12 @@ def test_neighbours_that_nearly_tie(dtype):
     np.testing.assert_allclose(expected[indices[0]], np.sort(expected)[:20], rtol=1e-15)
 
 
-def test_every_query_of_the_test_set(fashion):
-    """All 10 000 against brute force in whole numbers: indices, distances, and ties by index.
+def test_every_fifth_query_of_the_test_set(fashion):
+    """2000 against brute force in whole numbers: indices, distances, and ties by index (bench/full_size.py asks all 10 000).
 
     Products in single precision say which images can be that near; these are computed exactly.
     """
-    train, test = (part.images.reshape(len(part), -1) for part in fashion)
+    train, test = fashion[0].images.reshape(60_000, -1), fashion[1].images.reshape(10_000, -1)[::5]
     distances, indices = KNN(10).fit(train, np.zeros(len(train))).kneighbors(test)
     floats, squares = train.astype(np.float32), (train.astype(np.int64) ** 2).sum(axis=1)
     margin = 2 * 784 * 2.0**-24 * squares.max() + 16     # of a product of 784 terms, twice, and of the sums

@@ -44,6 +44,8 @@ def test_readme_links_lead_somewhere():
 def test_pages(browser, pages):
     "Each page in four looks: as it was loaded (every other one wide and light, the rest narrow and dark), and as it changes then."
     page = browser.new_page()
+    page.add_init_script("""new MutationObserver((_, observer) => { if (!document.documentElement) return;
+        document.documentElement.style.visibility = 'hidden'; observer.disconnect(); }).observe(document, { childList: true })""")      # laid out, not painted
     errors, outside = [], []
     page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
