@@ -583,7 +583,7 @@ def test_the_walk_finds_what_it_should():
     links = np.tile(np.arange(60, dtype=np.int32), (60, 1))
     for beam in (1, 7, 60, 80):
         keys = np.empty(beam, np.int64)
-        size = graph.walk(codes[3].astype(np.int16), codes, links, keys, np.empty(60, np.int32))
+        size = graph.walk(codes[3].astype(np.int16), codes, links, keys, np.empty(60, np.int32), np.empty(8, np.uint8))
         squares = ((codes.astype(int) - codes[3])**2).sum(1)
         assert size == min(beam, 60) and (keys[:size] >> 1 & 0x7fffffff).tolist() == np.lexsort([np.arange(60), squares])[:beam].tolist()
 

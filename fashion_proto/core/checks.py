@@ -139,12 +139,13 @@ def openmp_that_ends():
     return threadpool_limits(1, 'openmp') if _forked else nullcontext()
 
 # %% ../../nbs/core/checks.ipynb #e35a7c30
-def compiled(**options):
+def compiled(makes_arrays=False, **options):
     "numba's `njit` without the GIL, kept on disk if there is a folder for it; `options` as there."
     from numba import njit
+    options |= dict(nogil=True, _nrt=makes_arrays)
     def decorate(function):
-        try: return njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError: return njit(nogil=True, **options)(function)    # no folder
+        try: return njit(cache=True, **options)(function)
+        except RuntimeError: return njit(**options)(function)    # no folder
     return decorate
 
 # %% ../../nbs/core/checks.ipynb #a3fa6eae

@@ -4,16 +4,13 @@
 
 # %% auto #0
 __all__ = ['COSINE_OF_RESTS', 'searchable', 'widest', 'fit_encoder', 'shorten', 'shorten_query', 'square_of_short', 'insert_key',
-           'fetch_line', 'fetch_row', 'walk', 'rank', 'rank_all', 'search_graph']
+           'walk', 'rank', 'rank_all', 'search_graph']
 
 # %% ../../nbs/core/graph.ipynb #c7d2637b
 #| code-fold: true
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from sklearn.utils.extmath import randomized_svd
-from .scan import distance, insert_sorted
+from .scan import distance, fetch_row, insert_sorted
 from .checks import blocks, compiled
 from .products import frozen, native_rows
 
@@ -100,31 +97,11 @@ def insert_key(keys, size, key):
     keys[place] = key
     return place
 
-# %% ../../nbs/core/graph.ipynb #7620b41e
-@intrinsic
-def fetch_line(typingctx, address):
-    "Ask the processor to bring the cache line at an address closer, without waiting for it."
-    def generate(context, builder, signature, args):
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        prefetch = builder.module.declare_intrinsic('llvm.prefetch', [byte], kind)
-        flags = [ir.Constant(number, flag) for flag in (0, 3, 1)]      # to read, keep, data
-        builder.call(prefetch, [builder.inttoptr(args[0], byte), *flags])
-        return context.get_dummy_value()
-    return types.void(types.intp), generate
-
-@compiled()
-def fetch_row(array, row):
-    "Ask for a row of a contiguous array."
-    start = array.ctypes.data + row * array.strides[0]
-    for line in range(0, array.strides[0], 64): fetch_line(start + line)
-
 # %% ../../nbs/core/graph.ipynb #a0452b83
 @compiled()
-def walk(query, short, links, keys, fresh):
+def walk(query, short, links, keys, fresh, seen):
     "Fill `keys` with the nodes nearest to `query` that a walk along the links meets; how many."
-    seen = np.zeros(len(short) // 8 + 1, np.uint8)       # a bit for each node
-    keys[:] = 2**63 - 1
+    keys[:], seen[:] = 2**63 - 1, 0                      # seen: a bit for each node
     for node in range(min(128, len(short))):
         keys[0] = min(keys[0], square_of_short(query, short[node]) << 32 | node << 1)
     node = keys[0] >> 1 & 0x7fffffff
@@ -157,7 +134,7 @@ def walk(query, short, links, keys, fresh):
 @compiled()
 def rank(kind, queries, q, points, rows, distances, indices):
     "Fill in the nearest of the points `rows`. Gives whether there were too few."
-    none, last = np.empty(0), len(distances) - 1
+    none, last = distances[:0], len(distances) - 1
     distances[:], indices[:] = np.inf, -1
     for j in range(len(rows)): fetch_row(points, max(rows[j], 0))
     for j in range(len(rows)):
@@ -176,16 +153,16 @@ def rank_all(kind, queries, points, rows, distances, indices):
     return lacking
 
 # %% ../../nbs/core/graph.ipynb #7cbb12ec
-@compiled()
+@compiled(makes_arrays=True)
 def search_graph(kind, queries, points, order, scale, directions, shift, short, links, beam,
                  distances, indices):
     "Walk for each query, and rank what was met. Gives for how many queries that was too little."
     out, query = np.empty(len(shift), np.float32), np.empty(len(shift), np.int16)
     keys, fresh = np.empty(beam, np.int64), np.empty(links.shape[1], np.int32)
-    rows, lacking = np.empty(beam, np.int64), 0
+    rows, seen, lacking = np.empty(beam, np.int64), np.empty(len(short) // 8 + 1, np.uint8), 0
     for q in range(len(queries)):
         shorten_query(queries[q], scale, directions, shift, out, query)
-        size = walk(query, short, links, keys, fresh)
+        size = walk(query, short, links, keys, fresh, seen)
         for j in range(size): rows[j] = order[keys[j] >> 1 & 0x7fffffff]
         lacking += rank(kind, queries, q, points, rows[:size], distances[q], indices[q])
     return lacking

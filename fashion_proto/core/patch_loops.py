@@ -77,7 +77,7 @@ def pool_patch(out, own, other, mean, light, down, across):
                 out[y, -1 - x, j - 2] += weight * light[j]
 
 # %% ../../nbs/core/patch_loops.ipynb #cd8eac2e
-@compiled()
+@compiled(makes_arrays=True)
 def encode_images(images, height, width, floor, learned, down, across, out, block):
     "Fill `out` (n, cells, cells, pairs + 2) with the pooled sums of images (n, h, w, channels)."
     shift, to_even, to_odd, by_even, by_odd, norms = learned

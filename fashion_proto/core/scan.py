@@ -5,12 +5,15 @@
 # %% auto #0
 __all__ = ['BYTES', 'NUMBERS', 'COSINE', 'CITY_BYTES', 'CITY_NUMBERS', 'MOST_BYTES', 'ROUNDED', 'FEW', 'TILE', 'square_of_bytes',
            'sum_of_bytes', 'square_of_numbers', 'square_in_order', 'sum_of_numbers', 'sum_in_order', 'kind_of',
-           'distance', 'in_order', 'insert_sorted', 'fill_distances', 'fill_in_order', 'nearest_of_one', 'some_within',
-           'tighten', 'keep_close', 'nearest_of_lists', 'centre_of', 'FlatSearch']
+           'distance', 'in_order', 'insert_sorted', 'fetch_line', 'fetch_row', 'fill_distances', 'fill_in_order',
+           'nearest_of_one', 'some_within', 'tighten', 'keep_close', 'nearest_of_lists', 'centre_of', 'FlatSearch']
 
 # %% ../../nbs/core/scan.ipynb #dfaec42a
 #| code-fold: true
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from sklearn.utils import gen_batches
 from .checks import blas_at_most, blocks, compiled, spread
 from .products import native_rows, rough_kind, search
@@ -68,6 +71,7 @@ def sum_in_order(queries, q, points, x):
 
 BYTES, NUMBERS, COSINE, CITY_BYTES, CITY_NUMBERS = range(5)
 MOST_BYTES = 33_000
+ROUNDED = 1 + 1e-9                               # more than the order can change
 
 def kind_of(queries, points, metric):
     "Which kind of `distance` these rows take."
@@ -88,8 +92,6 @@ def distance(kind, queries, q, query_scales, points, x, scales):
     if kind == CITY_BYTES: return sum_of_bytes(queries, q, points, x)
     return sum_of_numbers(queries, q, points, x)
 
-ROUNDED = 1 + 1e-9                               # more than the order can change
-
 @compiled()
 def in_order(kind, value, queries, q, points, x):
     "The `value` of a distance, to the last bit as SciPy adds it up; whole numbers have one only."
@@ -106,6 +108,25 @@ def insert_sorted(values, indices, value, index):
         values[at], indices[at] = values[at - 1], indices[at - 1]
         at -= 1
     values[at], indices[at] = value, index
+
+# %% ../../nbs/core/scan.ipynb #1a090f98
+@intrinsic
+def fetch_line(typingctx, address):
+    "Ask the processor to bring the cache line at an address closer, without waiting for it."
+    def generate(context, builder, signature, args):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic('llvm.prefetch', [byte], kind)
+        to_read, keep, data = map(number, (0, 3, 1))
+        builder.call(prefetch, [builder.inttoptr(args[0], byte), to_read, keep, data])
+        return context.get_dummy_value()
+    return types.void(types.intp), generate
+
+@compiled()
+def fetch_row(array, row):
+    "Ask for a row of a contiguous array."
+    start = array.ctypes.data + row * array.strides[0]
+    for line in range(0, array.strides[0], 64): fetch_line(start + line)
 
 # %% ../../nbs/core/scan.ipynb #87a5a770
 @compiled()
@@ -141,7 +162,7 @@ def some_within(row, factors, squares, limit):
     return count > 0
 
 # %% ../../nbs/core/scan.ipynb #840bbff8
-@compiled()
+@compiled(makes_arrays=True)
 def tighten(rough, at, count, k, margin):
     "Keep of the first `count` what may be among the `k` least; how many these are, and the limit."
     limit, kept = np.sort(rough[:count])[k - 1] + margin, 0

@@ -89,7 +89,7 @@ def row_space(X, mean, scale):
     return rows @ axes, axes
 
 # %% ../../nbs/core/scatter.ipynb #083c436a
-@compiled(fastmath={'contract'})
+@compiled(makes_arrays=True, fastmath={'contract'})
 def project(rows, mean, axes, out):
     "Fill `out` with rows times axes, each row by itself: the same in whatever company it comes."
     for i in range(len(rows)):

@@ -124,7 +124,7 @@ def into_boxes(lead, size=256):
 UNSURE = 2**-10
 Boxes = namedtuple('Boxes', 'tiles steps rest order starts low high')
 
-@compiled()
+@compiled(makes_arrays=True)
 def put_in_order(array, order):
     "Let each row `i` of an array become what row `order[i]` was."
     done, row = np.zeros(len(order), np.bool_), np.empty(array.shape[1], array.dtype)
