@@ -182,8 +182,9 @@ def within_in_boxes(kind, asked, points, scales, boxes, radius, values, hits):
             if near[q, box] > limit: continue
             left = left_in_box(q, lead, own_steps, own_rest, box, tiles, steps, rest, starts,
                                limit, bounds, which, work)
-            for i in range(left): fetch_row(points, order[starts[box] + which[i]])
-            for i in range(left):
+            for i in range(-AHEAD, left):
+                if i + AHEAD < left: fetch_row(points, order[starts[box] + which[i + AHEAD]])
+                if i < 0: continue
                 at = order[starts[box] + which[i]]
                 value = distance(kind, queries, rows[q], query_scales, points, at, scales)
                 if value > ROUNDED * radius: continue

@@ -125,8 +125,7 @@ def fetch_line(typingctx, address):
 @compiled()
 def fetch_row(array, row):
     "Ask for a row of a contiguous array."
-    start = array.ctypes.data + row * array.strides[0]
-    for line in range(0, array.strides[0], 64): fetch_line(start + line)
+    for line in range(0, array.strides[0], 64): fetch_line(array[row].ctypes.data + line)
 
 # %% ../../nbs/core/scan.ipynb #87a5a770
 @compiled()
