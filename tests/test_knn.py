@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -631,24 +632,11 @@ def test_neighbours_that_nearly_tie(dtype):
 
 
 def test_every_fifth_query_of_the_test_set(fashion):
-    """2000 against brute force in whole numbers: indices, distances, and ties by index (bench/full_size.py asks all 10 000).
-
-    Products in single precision say which images can be that near; these are computed exactly.
-    """
+    "2000 against brute force in whole numbers: indices, distances, and ties by index (`make bench` asks all 10 000)."
+    sys.path.append(str(ROOT / "bench"))
+    from full_size import wrong_neighbours
     train, test = fashion[0].images.reshape(60_000, -1), fashion[1].images.reshape(10_000, -1)[::5]
-    distances, indices = KNN(10).fit(train, np.zeros(len(train))).kneighbors(test)
-    floats, squares = train.astype(np.float32), (train.astype(np.int64) ** 2).sum(axis=1)
-    margin = 2 * 784 * 2.0**-24 * squares.max() + 16     # of a product of 784 terms, twice, and of the sums
-    for start in range(0, len(test), 500):
-        own = test[start:start + 500]
-        rough = squares.astype(np.float32) - 2 * (own.astype(np.float32) @ floats.T)
-        limit = distances[start:start + 500, -1:]**2 - (own.astype(np.int64) ** 2).sum(axis=1, keepdims=True)
-        i, j = np.nonzero(rough <= (limit + margin).astype(np.float32))
-        exact = ((own[i].astype(np.int32) - train[j]) ** 2).sum(axis=1)
-        order = np.lexsort((j, exact, i))
-        first = np.searchsorted(i[order], np.arange(len(own)))[:, None] + np.arange(10)
-        assert (indices[start:start + 500] == j[order][first]).all()
-        assert (distances[start:start + 500] == np.sqrt(exact[order][first])).all()
+    assert wrong_neighbours(train, test) == 0
 
 
 def test_memory_grows_with_few_bytes_an_image(fashion):
