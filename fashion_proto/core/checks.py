@@ -140,7 +140,7 @@ def openmp_that_ends():
 
 # %% ../../nbs/core/checks.ipynb #e35a7c30
 def compiled(makes_arrays=False, **options):
-    "numba's `njit` without the GIL, kept on disk if possible. Say so of a loop that `makes_arrays`."
+    "numba's `njit` without the GIL, kept on disk if possible; say if the loop `makes_arrays`."
     from numba import njit
     options |= dict(nogil=True, _nrt=makes_arrays)
     def decorate(function):
