@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fashion_proto.core import bounds, checks, products, sketches, storage
+from fashion_proto.core import bounds, checks, flat, products, sketches, storage
 from fashion_proto.knn import KNN
 
 pytestmark = pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")    # small data
@@ -414,6 +414,62 @@ def test_bad_queries(X, fashion):
 def test_not_fitted():
     for ask in KNN().predict, KNN().predict_proba, KNN().kneighbors:
         with pytest.raises(NotFittedError): ask(np.eye(3))
+
+
+# ---- the search that looks at all points: by codes of eight bits, by numbers, by products ------------------------------
+
+def flat_neighbours(monkeypatch, points, queries, k, metric, codes, threads=2):
+    if codes and not flat.LANES: pytest.skip("this processor has no instruction for eight bits")
+    if not codes: monkeypatch.setattr(flat, "LANES", 0)
+    return flat.FlatSearch(points, metric).nearest(queries, k, threads)
+
+
+def same_as_products(found, points, queries, k, metric):
+    expected, order = products.search(queries, points, k, metric, 0.0)
+    if metric == "euclidean":
+        assert (found[0] == expected).all() and (found[1] == order).all()
+    else:
+        np.testing.assert_allclose(found[0], expected, rtol=1e-9, atol=1e-12)
+        assert (found[1] == order).mean() > 0.999                     # equal up to the last bit: either order
+
+
+@pytest.mark.parametrize("codes", [True, False])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("p, k", [(16, 1), (33, 10), (130, 60)])
+def test_flat_search_finds_what_products_find(monkeypatch, codes, metric, p, k):
+    rng = np.random.default_rng(p)
+    points, queries = rng.normal(size=(3001, p)).astype(np.float32), rng.normal(size=(517, p)).astype(np.float32)
+    points[1500:1600] = points[:100]                                  # equally near: the first of them
+    queries[:20] = points[1500:1520]
+    found = flat_neighbours(monkeypatch, points, queries, k, metric, codes)
+    same_as_products(found, points, queries, k, metric)
+    alone = flat_neighbours(monkeypatch, points, queries, k, metric, codes, threads=1)
+    assert all((a == b).all() for a, b in zip(found, alone))
+
+
+@pytest.mark.parametrize("codes", [True, False])
+@pytest.mark.parametrize("kind", ["equal", "outlier", "far", "integers", "growing", "blank", "huge"])
+def test_flat_search_of_odd_vectors(monkeypatch, codes, kind):
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(2600, 40)).astype(np.float32)
+    if kind == "equal": rows[:] = 1
+    if kind == "outlier": rows[:, 7] *= 1e4                           # coded badly: most queries give up
+    if kind == "far": rows += 1000
+    if kind == "integers": rows = (rows * 30).astype(np.int8)
+    if kind == "growing": rows *= np.logspace(-3, 3, 2600, dtype=np.float32)[:, None]
+    if kind == "blank": rows[::5] = 0
+    if kind == "huge": rows[::500] *= 1e18                            # no square in single precision
+    points, queries = rows[:2000], rows[2000:].copy()
+    metric = "cosine" if kind == "blank" else "euclidean"
+    same_as_products(flat_neighbours(monkeypatch, points, queries, 9, metric, codes), points, queries, 9, metric)
+
+
+@pytest.mark.parametrize("codes", [True, False])
+def test_flat_search_of_several_parts(monkeypatch, codes):
+    rng = np.random.default_rng(2)
+    points = rng.normal(size=(9000, 1000)) * np.linspace(1, 3, 9000)[:, None]      # doubles, longer from part to part
+    queries = rng.normal(size=(500, 1000)) * 2
+    same_as_products(flat_neighbours(monkeypatch, points, queries, 5, "euclidean", codes), points, queries, 5, "euclidean")
 
 
 # ---- the search by bounds against the search by products ---------------------------------------------------------------

@@ -10,7 +10,7 @@ __all__ = ['Neighbours']
 from .bounds import arrays_of_search, exact_search_if_it_helps, search_from_arrays
 from .checks import blas_at_most
 from .products import is_direct, native_rows, search, search_within
-from .scan import FlatSearch
+from .flat import FlatSearch
 
 # %% ../../nbs/core/neighbours.ipynb #6979e538
 class Neighbours:

@@ -72,8 +72,8 @@ html_theme_options = {
 
 # The parts of the core, each before those that import it
 PARTS = (
-    "checks estimators storage files sources fast_csv fetch products sketches scan bounds "
-    "neighbours pieces shards graph engines patch_loops scatter findings report pages"
+    "checks estimators storage files sources fast_csv fetch products sketches eight_bits scan "
+    "flat bounds neighbours pieces shards graph engines patch_loops scatter findings report pages"
 ).split()
 
 # The site serves MathJax itself: one script that draws with SVG and needs no font files
