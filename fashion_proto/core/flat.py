@@ -152,8 +152,9 @@ def by_codes(flat, search, k, threads):
                       partial(sieve_codes, held, rows_of(asked, rows), panels, part.start, rough))
 
         spread(sieve, list(gen_batches(len(length), 256)), threads)
+    stopped = lists.limits[:n] == -np.inf
     distances, indices, left = finished(search, lists, largest, threads)
-    return distances, indices, left | (lists.compared[:n] > most)
+    return distances, indices, left | stopped
 
 # %% ../../nbs/core/flat.ipynb #5df08b09
 def nearest_of_many(flat, search, k, threads):
@@ -183,7 +184,7 @@ class FlatSearch(Flat):
         for q in range(n if few else 0):
             distances[q], indices[q] = nearest_of_one(kind, queries, q, scales, points, self.scales,
                                                       k, threads)
-        for rows in [] if few or left.all() else blocks(n, 9 * queries.shape[1] + 28 * (4*k + 128)):
+        for rows in [] if few or left.all() else blocks(n, 8 * queries.shape[1] + 12 * (4*k + 128)):
             part = some_of(whole, rows)
             distances[rows], indices[rows], more = nearest_of_many(self, part, k, threads)
             left[rows] |= more
