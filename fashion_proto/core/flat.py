@@ -184,7 +184,8 @@ class FlatSearch(Flat):
         for q in range(n if few else 0):
             distances[q], indices[q] = nearest_of_one(kind, queries, q, scales, points, self.scales,
                                                       k, threads)
-        for rows in [] if few or left.all() else blocks(n, 8 * queries.shape[1] + 12 * (4*k + 128)):
+        row_bytes = self.kind(0).itemsize * queries.shape[1] + 20 * (4*k + 128)
+        for rows in [] if few or left.all() else blocks(n, row_bytes):
             part = some_of(whole, rows)
             distances[rows], indices[rows], more = nearest_of_many(self, part, k, threads)
             left[rows] |= more
