@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from sklearn.utils import gen_batches
 from .checks import blas_at_most, blocks, spread
-from .eight_bits import (LANES, ROWS, WIDTH, as_asked, as_panels, codes_of)
+from .eight_bits import (LANES, ROWS, WIDTH, as_queries, as_panels, codes_of)
 from .products import native_rows, rough_kind, search
 from .scan import (COSINE, Search, compare_lists, empty_lists, kind_of,
     nearest_of_one, sieve_all, sieve_codes, sieve_products)
@@ -134,7 +134,7 @@ def by_codes(flat, search, k, threads):
     "What is nearest to each query by products of codes, and which queries need another way."
     n, p = search.queries.shape
     own = codes_of(search.queries, search.query_scales, flat.mean, 1, threads)
-    lists, asked = empty_lists(own.squares, k, len(flat.points), flat.kind), as_asked(own)
+    lists, asked = empty_lists(own.squares, k, len(flat.points), flat.kind), as_queries(own)
     lists.limits[n:] = -np.inf                   # rows that fill up the last few
     length, largest, lost, most = np.sqrt(own.squares), 0., 0., len(flat.points) // 32 + 8*k
     for part in flat.parts(WIDTH):
