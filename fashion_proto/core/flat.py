@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from sklearn.utils import gen_batches
 from .checks import blas_at_most, blocks, spread
-from .eight_bits import (LANES, ROWS, WIDTH, as_queries, as_panels, codes_of)
+from .eight_bits import LANES, ROWS, WIDTH, as_panels, as_queries, codes_of
 from .products import native_rows, rough_kind, search
 from .scan import (COSINE, Search, compare_lists, empty_lists, kind_of,
     nearest_of_one, sieve_all, sieve_codes, sieve_products)
