@@ -21,7 +21,6 @@ from sklearn.utils import gen_batches
 from .checks import compiled, spread
 from .eight_bits import ROWS, WIDTH, rough_panel
 
-
 # %% ../../nbs/core/scan.ipynb #4f2bf854
 @compiled()
 def square_of_bytes(queries, q, points, x):
@@ -144,12 +143,13 @@ def fill_in_order(kind, queries, q, points, at, out):
 
 def nearest_of_one(kind, queries, q, query_scales, points, scales, k, threads):
     "Distances and indices of the `k` points nearest to query `q`."
-    out = np.empty(len(points))
+    out = least = np.empty(len(points))
     def fill(part):
         fill_distances(kind, queries, q, query_scales, points, scales, part.start, out[part])
 
     spread(fill, list(gen_batches(len(points), -(-len(points) // threads))), threads)
-    close = np.flatnonzero(out <= np.partition(out, k - 1)[k - 1] * ROUNDED)
+    if len(out) >= 128*k: least = out[:len(out) // (16*k) * 16*k].reshape(-1, 16*k).min(axis=0)
+    close = np.flatnonzero(out <= np.partition(least, k - 1)[k - 1] * ROUNDED)
     out = out[close]
     fill_in_order(kind, queries, q, points, close, out)
     order = np.argsort(out, kind='stable')[:k]
