@@ -472,6 +472,13 @@ def test_flat_search_of_several_parts(monkeypatch, codes):
     same_as_products(flat_neighbours(monkeypatch, points, queries, 5, "euclidean", codes), points, queries, 5, "euclidean")
 
 
+def test_wide_rows_are_prepared_a_few_at_a_time(monkeypatch):
+    "However long they are: photographs were made single precision all at once, four times their bytes."
+    points = np.random.default_rng(0).integers(0, 256, (150, 2**17), dtype=np.uint8)
+    assert [len(rows) for _, rows, *_ in flat.FlatSearch(points, "euclidean").chunks(1)] == [64, 64, 22]
+    same_as_products(flat_neighbours(monkeypatch, points, points[:20], 5, "euclidean", False), points, points[:20], 5, "euclidean")
+
+
 # ---- the search by bounds against the search by products ---------------------------------------------------------------
 
 def clustered(dtype, n=6000, d=40, seed=0):
