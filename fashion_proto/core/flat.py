@@ -64,7 +64,7 @@ class Flat:
         if self.as_they_are:
             yield 0, self.points, self.factors, self.squares
             return
-        parts = self.parts(min(TILE, max(1, 2**23 // self.points.shape[1])))
+        parts = self.parts(1)
         room = np.empty((parts[0].stop, self.points.shape[1]), self.kind)
         ones = np.ones(len(room), self.kind)
         for part in parts:
